@@ -1,0 +1,95 @@
+"""What every config shares: the method's numbers, each in this one place.
+
+The values are the paper's COCO recipe with the released code's behaviour.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0
+    config.dtype = "bfloat16"  # of convolutions; "float32" for parity
+    config.parallel = "pmap"  # or "shard_map"
+    config.bn_sync = False  # batch statistics over all devices instead of each
+    config.compilation_cache = "~/.cache/pinet_jax/xla"  # "" switches it off
+
+    config.dataset = ConfigDict()
+    config.dataset.name = "coco"  # coco | synthcrowd (on disk) | synthcrowd_stream
+    config.dataset.skeleton = "coco"  # see pinet_jax/skeletons.py
+    config.dataset.data_dir = ""  # the official download
+    config.dataset.prepared_dir = "~/.cache/pinet_jax/datasets"  # TFDS files go here
+    config.dataset.train_split = "train"
+    config.dataset.eval_split = "val"
+    config.dataset.max_persons = 30  # padding; an image keeps its largest persons
+    config.dataset.min_train_keypoints = 11  # labelled, in the whole image
+    config.dataset.skip_invalid = False  # count unreadable images instead of stopping
+    config.dataset.num_workers = 4  # images read and augmented at a time
+
+    config.augmentation = ConfigDict()
+    config.augmentation.rotation = 30.0  # degrees to either side
+    config.augmentation.scale = (0.75, 1.5)  # crop side in the image's short sides
+    config.augmentation.translation = 40.0  # to either side; the short side is 200
+    config.augmentation.flip = 0.5  # probability
+
+    config.synthcrowd = ConfigDict()
+    config.synthcrowd.image_size = 512  # square, pixels
+    config.synthcrowd.people = (2, 8)  # fewest and most in a scene
+    config.synthcrowd.pair_iou = 0.67  # wanted mean IoU of a person's box with its nearest
+    config.synthcrowd.height = (0.5, 0.95)  # of a standing person, in image heights
+    config.synthcrowd.yaw = 180.0  # degrees a person turns from the camera, either side
+    config.synthcrowd.num_train = 4000
+    config.synthcrowd.num_val = 500
+
+    config.model = ConfigDict()
+    config.model.width = 32  # channels of HRNet's finest branch: 18, 32, 48
+    config.model.stem_width = 64
+    config.model.bottlenecks = 4  # in stage 1
+    config.model.modules = (1, 4, 3)  # in stages 2, 3, 4
+    config.model.blocks = 4  # residual blocks a branch of a module
+    config.model.conv_init = "released"  # N(0, 0.001^2); "he" for short trainings
+    config.model.partition = "part-large"
+    config.model.refinement = True
+    config.model.graph = "dynamic"  # dynamic | static | none
+    config.model.graph_layers = 2
+    config.model.sampling = "released"  # or "exact"
+
+    config.targets = ConfigDict()
+    config.targets.convention = "released"  # or "paper"
+    config.targets.sigma = 2.0  # heatmap pixels
+    config.targets.background_weight = 0.1  # of the heatmap loss away from points
+    config.targets.min_area = 32.0**2  # input pixels squared; smaller persons get none
+    config.targets.square_radius = 2  # released offset neighbourhood [c-2, c+2)
+    config.targets.disc_radius2 = 2.0  # paper's offset neighbourhood d^2 <= 2
+
+    config.losses = ConfigDict()
+    config.losses.offset_weight = 0.03
+    config.losses.refinement_weight = 0.03
+    config.losses.smooth_l1_beta = 1 / 9
+    config.losses.samples_per_part = 40  # locations the refinement is trained on
+
+    config.train = ConfigDict()
+    config.train.input_size = 512
+    config.train.batch_size = 40  # over all devices
+    config.train.epochs = 140.0
+    config.train.learning_rate = 1e-3
+    config.train.schedule = "step"  # or "cosine"
+    config.train.drop_epochs = (90.0, 120.0)  # "step": divide by 10 here
+    config.train.warmup_steps = 0
+    config.train.log_every = 50  # steps
+    config.train.checkpoint_every = 1000  # steps
+    config.train.keep_checkpoints = 3
+
+    config.eval = ConfigDict()
+    config.eval.input_size = 512  # short side at scale 1
+    config.eval.batch_size = 8
+    config.eval.scales = (1.0,)
+    config.eval.flip = True
+    config.eval.flip_shift = 3  # pixels the mirrored image moves left
+    config.eval.pose_fusion = True
+    config.eval.max_peaks = 30  # a part
+    config.eval.peak_threshold = 0.01
+    config.eval.scale_decrease = 1.0  # factor on part scores of other scales
+    config.eval.oks_threshold = 0.7  # of the suppression
+    config.eval.max_detections = 20  # scored an image
+    return config

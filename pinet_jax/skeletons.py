@@ -1,0 +1,130 @@
+"""Keypoint sets: names, mirror order, limbs, OKS sigmas and body partitions.
+
+Every fact about a skeleton lives here. `limbs` doubles as the skeleton graph of
+the refinement's adjacency; `partitions` are the body partitions of the paper's
+Fig. 3, each a tuple of parts, each part a tuple of keypoint indices.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+from pinet_jax.errors import UserError
+
+Parts = tuple[tuple[int, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Skeleton:
+    """A set of K keypoints.
+
+    Attributes:
+        name: how configs refer to it.
+        keypoints: K names, in the order of the annotations.
+        flip_order: K indices; keypoint k of a mirrored person is keypoint
+            flip_order[k] of the original.
+        limbs: pairs of keypoint indices joined by a bone.
+        sigmas: K per-keypoint OKS constants.
+        partitions: body partition name -> parts.
+    """
+
+    name: str
+    keypoints: tuple[str, ...]
+    flip_order: tuple[int, ...]
+    limbs: tuple[tuple[int, int], ...]
+    sigmas: tuple[float, ...]
+    partitions: Mapping[str, Parts]
+
+    @property
+    def num_keypoints(self) -> int:
+        return len(self.keypoints)
+
+    def parts(self, partition: str) -> Parts:
+        """The parts of a body partition; UserError names the known ones."""
+        if partition not in self.partitions:
+            known = ", ".join(self.partitions)
+            raise UserError(
+                f"config.model.partition: skeleton '{self.name}' has no partition "
+                f"'{partition}'; use one of {known}."
+            )
+        return self.partitions[partition]
+
+
+def _mirror(names: tuple[str, ...]) -> tuple[int, ...]:
+    """Index of each keypoint's mirror image, read off its left_/right_ name."""
+    swap = {"left": "right", "right": "left"}
+
+    def twin(name: str) -> str:
+        side, _, rest = name.partition("_")
+        return f"{swap[side]}_{rest}" if side in swap else name
+
+    return tuple(names.index(twin(name)) for name in names)
+
+
+_COCO_NAMES = (
+    *("nose", "left_eye", "right_eye", "left_ear", "right_ear"),
+    *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow"),
+    *("left_wrist", "right_wrist", "left_hip", "right_hip"),
+    *("left_knee", "right_knee", "left_ankle", "right_ankle"),
+)
+
+COCO = Skeleton(
+    name="coco",
+    keypoints=_COCO_NAMES,
+    flip_order=_mirror(_COCO_NAMES),
+    limbs=(
+        *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6)),
+        *((5, 7), (6, 8), (7, 9), (8, 10)),
+        *((1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
+    ),
+    sigmas=(
+        *(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072),
+        *(0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
+    ),
+    partitions={
+        "center": (tuple(range(17)),),
+        "head": ((0, 1, 2, 3, 4),),
+        "part-large": ((0, 1, 2, 3, 4), (5, 6, 11, 12), (11, 12, 13, 14, 15, 16)),
+        "part-small": (
+            *((0, 1, 2, 3, 4), (5, 6), (7, 9), (8, 10)),
+            *((11, 12), (13, 15), (14, 16)),
+        ),
+        "keypoint": ((0, 1, 2, 3, 4), *((k,) for k in range(5, 17))),
+    },
+)
+
+_CROWDPOSE_NAMES = (
+    *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow"),
+    *("left_wrist", "right_wrist", "left_hip", "right_hip"),
+    *("left_knee", "right_knee", "left_ankle", "right_ankle", "head", "neck"),
+)
+
+CROWDPOSE = Skeleton(
+    name="crowdpose",
+    keypoints=_CROWDPOSE_NAMES,
+    flip_order=_mirror(_CROWDPOSE_NAMES),
+    limbs=(
+        *((12, 13), (13, 0), (13, 1), (0, 2), (2, 4), (1, 3), (3, 5)),
+        *((0, 6), (1, 7), (6, 7), (6, 8), (8, 10), (7, 9), (9, 11)),
+    ),
+    sigmas=(
+        *(0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107),
+        *(0.087, 0.087, 0.089, 0.089, 0.079, 0.079),
+    ),
+    partitions={
+        "center": (tuple(range(14)),),
+        "head": ((12, 13),),
+        "part-large": ((12, 13), (0, 1, 6, 7), (6, 7, 8, 9, 10, 11)),
+        "part-small": ((12, 13), (0, 1), (2, 4), (3, 5), (6, 7), (8, 10), (9, 11)),
+        "keypoint": ((12, 13), *((k,) for k in range(12))),
+    },
+)
+
+_SKELETONS = {skeleton.name: skeleton for skeleton in (COCO, CROWDPOSE)}
+
+
+def get(name: str) -> Skeleton:
+    """The skeleton called `name`; UserError names the known ones."""
+    if name not in _SKELETONS:
+        known = ", ".join(_SKELETONS)
+        raise UserError(f"config.dataset.skeleton: no skeleton '{name}'; use one of {known}.")
+    return _SKELETONS[name]
