@@ -1,0 +1,1 @@
+"""One get_config() a dataset; base.py holds what they share."""

@@ -1,0 +1,1 @@
+"""TFDS builders, tf.data, augmentation and padding; the synthetic crowd."""

@@ -36,6 +36,7 @@ class Skeleton:
 
     @property
     def num_keypoints(self) -> int:
+        """K."""
         return len(self.keypoints)
 
     def parts(self, partition: str) -> Parts:

@@ -1,0 +1,1 @@
+"""The network: HRNet backbone, pose proposals (PPG) and their refinement (PR)."""
