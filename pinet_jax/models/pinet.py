@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
-from pinet_jax import skeletons
+from pinet_jax import parallel, skeletons
 from pinet_jax.errors import UserError
 from pinet_jax.models.hrnet import HRNet
 from pinet_jax.models.ppg import PPG, Maps
@@ -36,7 +36,7 @@ class PINet(nn.Module):
         """Whether proposals are refined."""
         return self.refiner is not None
 
-    def setup(self):
+    def setup(self):  # noqa: D102 (flax)
         self.ppg = PPG(self.num_keypoints, len(self.parts))
 
     def __call__(self, images: Float[Array, "b h w 3"], train: bool = False) -> Maps:
@@ -85,7 +85,7 @@ def build(config: ConfigDict) -> PINet:
     model = config.model
     _check_choices(config)
     skeleton = skeletons.get(config.dataset.skeleton)
-    axis_name = "devices" if config.bn_sync else None
+    axis_name = parallel.AXIS if config.bn_sync else None
     refiner = PR(skeleton.num_keypoints, skeleton.limbs, model.graph, model.graph_layers, axis_name)
     return PINet(
         backbone=HRNet(

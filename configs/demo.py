@@ -1,0 +1,47 @@
+"""A PINet small enough to train on two CPU cores in minutes, on synthetic crowds.
+
+    python train.py --config configs/demo.py --workdir runs/demo
+    python eval.py --config configs/demo.py --workdir runs/demo
+"""
+
+from ml_collections import ConfigDict
+
+from configs import synthcrowd
+
+
+def get_config() -> ConfigDict:
+    config = synthcrowd.get_config()
+    config.dtype = "float32"  # CPUs gain nothing from bfloat16
+
+    config.dataset.data_dir = "runs/synthcrowd_demo"
+    config.dataset.max_persons = 6
+    config.synthcrowd.image_size = 128
+    config.synthcrowd.people = (2, 4)
+    config.synthcrowd.pair_iou = 0.3
+    config.synthcrowd.height = (0.65, 0.9)
+    config.synthcrowd.yaw = 60.0
+    config.synthcrowd.num_train = 3000
+    config.synthcrowd.num_val = 200
+
+    config.model.width = 16
+    config.model.stem_width = 32
+    config.model.bottlenecks = 1
+    config.model.modules = (1, 1, 1)
+    config.model.blocks = 2
+    config.model.conv_init = "he"
+
+    config.augmentation.rotation = 15.0
+    config.augmentation.scale = (0.9, 1.2)
+    config.augmentation.translation = 15.0
+
+    config.train.input_size = 128
+    config.train.batch_size = 16
+    config.train.epochs = 6.0
+    config.train.schedule = "cosine"
+    config.train.learning_rate = 2e-3
+    config.train.warmup_steps = 50
+    config.train.checkpoint_every = 250
+
+    config.eval.input_size = 128
+    config.eval.batch_size = 20
+    return config

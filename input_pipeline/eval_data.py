@@ -1,0 +1,154 @@
+"""Batches to test on, as tf.data: every image once, images of one size together."""
+
+import dataclasses
+import pathlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from ml_collections import ConfigDict
+
+from input_pipeline import datasets
+from input_pipeline.prepared import Index
+from input_pipeline.quiet_tf import tf
+from input_pipeline.stream import numpy_stream
+from pinet_jax import network_input
+from pinet_jax.errors import UserError
+
+PREFETCH = 2  # batches
+
+Persons = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalBatch:
+    """Images of one network size.
+
+    Attributes:
+        images: network inputs, RGB, one a scale of config.eval.scales.
+        to_image: from pixels of the scale-1 network input to image pixels.
+        image_id: of the dataset.
+        valid: False where an image only fills the batch up.
+    """
+
+    images: tuple[UInt8[np.ndarray, "b h w 3"], ...]
+    to_image: Float[np.ndarray, "b 2 3"]
+    image_id: Int[np.ndarray, " b"]
+    valid: Bool[np.ndarray, " b"]
+
+
+def eval_batches(
+    config: ConfigDict, split: str, host_index: int = 0, host_count: int = 1
+) -> Iterator[EvalBatch]:
+    """Every image of the split once, in an order that depends on the data alone.
+
+    Short batches are filled up by repeating their last image with valid False. All hosts
+    get the same number of batches, and their n-th batches have the same shape.
+
+    Args:
+        config: dataset and eval are read; config.eval.batch_size images a batch.
+        split: "train" or "val".
+        host_index: which share of the batches is loaded.
+        host_count: number of shares.
+    """
+    examples = datasets.open_split(config, split)
+    sizes = _network_sizes(examples.index, config)
+    batches = plan_batches(sizes, config.eval.batch_size, host_count)[host_index::host_count]
+    numbers = [number for batch in batches for number, _ in batch]
+    valid = [is_valid for batch in batches for _, is_valid in batch]
+
+    def load(position: np.int64) -> list[np.ndarray]:
+        example = examples[numbers[position]]
+        ready = network_input.prepare(example.image, config.eval.input_size, config.eval.scales)
+        to_image = np.asarray(ready.to_image, np.float32)
+        return [to_image, np.int64(example.image_id), np.bool_(valid[position]), *ready.images]
+
+    types = [tf.float32, tf.int64, tf.bool, *(tf.uint8 for _ in config.eval.scales)]
+    shapes = [(2, 3), (), (), *((None, None, 3) for _ in config.eval.scales)]
+
+    def load_tensors(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        values = tf.numpy_function(load, [position], types)
+        return tuple(map(tf.ensure_shape, values, shapes))
+
+    dataset = tf.data.Dataset.range(len(numbers)).map(
+        load_tensors, num_parallel_calls=config.dataset.num_workers, deterministic=True
+    )
+    dataset = dataset.batch(config.eval.batch_size, drop_remainder=True).prefetch(PREFETCH)
+    return (
+        EvalBatch(tuple(images), to_image, image_id, is_valid)
+        for to_image, image_id, is_valid, *images in numpy_stream(dataset)
+    )
+
+
+def num_eval_images(config: ConfigDict, split: str) -> int:
+    """Number of images in the split, those without a person included."""
+    return len(datasets.open_split(config, split))
+
+
+def image_ids_with_people(config: ConfigDict, split: str) -> list[int]:
+    """Ids of the images with any labelled keypoint, rising."""
+    index = datasets.open_split(config, split).index
+    return sorted(index.image_id[index.num_keypoints > 0].tolist())
+
+
+def load_images(
+    config: ConfigDict, split: str, image_ids: Iterable[int]
+) -> list[tuple[UInt8[np.ndarray, "h w 3"], Persons]]:
+    """Images as they are, each with its labelled persons.
+
+    Persons are keypoints float32 [n, K, 3], bbox float32 [n, 4] (x, y, width, height),
+    area float32 [n] and id int64 [n], in image pixels.
+    """
+    examples = datasets.open_split(config, split)
+    number_of = {int(image_id): n for n, image_id in enumerate(examples.index.image_id)}
+    result = []
+    for image_id in image_ids:
+        if int(image_id) not in number_of:
+            raise UserError(f"Split '{split}' has no image {image_id}: give an id of this split.")
+        example = examples[number_of[int(image_id)]]
+        persons = {
+            "keypoints": example.keypoints,
+            "bbox": example.bbox,
+            "area": example.area,
+            "id": example.ids,
+        }
+        result.append((example.image, persons))
+    return result
+
+
+def annotations_path(config: ConfigDict, split: str) -> pathlib.Path:
+    """The split's ground truth as a COCO-format JSON file, for scoring."""
+    return datasets.annotations_path(config, split)
+
+
+def plan_batches(
+    sizes: Iterable[tuple], batch_size: int, host_count: int
+) -> list[list[tuple[int, bool]]]:
+    """(example number, valid) of every place in every batch.
+
+    Args:
+        sizes: of each example's network inputs; a batch has one size.
+        batch_size: places in a batch.
+        host_count: every size gets a multiple of so many batches, hosts taking turns.
+    """
+    groups = defaultdict(list)
+    for number, size in enumerate(sizes):
+        groups[size].append((number, True))
+    batches = []
+    for size in sorted(groups):
+        places = groups[size]
+        round_size = batch_size * host_count
+        places += [(places[-1][0], False)] * (-len(places) % round_size)
+        batches += [places[i : i + batch_size] for i in range(0, len(places), batch_size)]
+    return batches
+
+
+def _network_sizes(index: Index, config: ConfigDict) -> list[tuple]:
+    return [
+        tuple(
+            network_input.network_size(int(height), int(width), config.eval.input_size, scale)
+            for scale in config.eval.scales
+        )
+        for height, width in zip(index.height, index.width, strict=True)
+    ]

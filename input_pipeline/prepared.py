@@ -1,0 +1,172 @@
+"""Prepared datasets: making them once, and reading their examples in any order."""
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import io
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from input_pipeline.quiet_tf import tfds
+from pinet_jax.errors import UserError
+
+# EXIF rotation is ignored: annotations are made on the pixels as they are stored.
+DECODE_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """An image and its persons.
+
+    Attributes:
+        image: RGB.
+        ignore_mask: 255 where the loss must not look.
+        image_id: of the source.
+        file_name: of the source.
+        keypoints: x, y in image pixels, v in {0, 1, 2}.
+        bbox: x, y, width, height, image pixels.
+        area: image pixels squared.
+        ids: of the persons' annotations.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    ignore_mask: UInt8[np.ndarray, "h w"]
+    image_id: int
+    file_name: str
+    keypoints: Float[np.ndarray, "n k 3"]
+    bbox: Float[np.ndarray, "n 4"]
+    area: Float[np.ndarray, " n"]
+    ids: Int[np.ndarray, " n"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """What is known of every example without decoding it, in the order of the file."""
+
+    image_id: Int[np.ndarray, " e"]
+    height: Int[np.ndarray, " e"]
+    width: Int[np.ndarray, " e"]
+    num_keypoints: Int[np.ndarray, " e"]  # labelled, all persons together
+
+
+class LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A TFDS builder that downloads nothing."""
+
+    # Otherwise TFDS looks for checksum files, through a package that it does not require.
+    url_infos: ClassVar[dict] = {}
+
+
+class PreparedSplit:
+    """Random access to one split of a prepared dataset; safe from several threads."""
+
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
+        self._records = builder.as_data_source(
+            split,
+            decoders={
+                "image": tfds.decode.SkipDecoding(),
+                "ignore_mask": tfds.decode.SkipDecoding(),
+            },
+        )
+        # TFDS reads a sequence as a list, of which an empty one has lost its shape.
+        self._keypoints_shape = (-1, *builder.info.features["persons"]["keypoints"].shape)
+        self._index_path = pathlib.Path(builder.data_dir) / f"index_{split}.npz"
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, number: int) -> Example:
+        record = self._records[int(number)]
+        persons = record["persons"]
+        return Example(
+            image=decode_image(record["image"]),
+            ignore_mask=cv2.imdecode(_buffer(record["ignore_mask"]), cv2.IMREAD_GRAYSCALE),
+            image_id=int(record["image_id"]),
+            file_name=record["file_name"].decode(),
+            keypoints=np.reshape(persons["keypoints"], self._keypoints_shape).astype(np.float32),
+            bbox=np.reshape(persons["bbox"], (-1, 4)).astype(np.float32),
+            area=np.asarray(persons["area"], np.float32),
+            ids=np.asarray(persons["id"], np.int64),
+        )
+
+    @functools.cached_property
+    def index(self) -> Index:
+        """Read from its file, or made from the records and kept beside them."""
+        if self._index_path.exists():
+            with np.load(self._index_path) as file:
+                return Index(**file)
+        columns = [_index_row(record) for record in self._records]
+        index = Index(*np.array(columns, np.int64).reshape(-1, 4).T)
+        with contextlib.suppress(OSError):  # somebody else's folder: made again next time
+            _save_index(self._index_path, index)
+        return index
+
+
+def decode_image(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """RGB pixels of an image file's bytes."""
+    return cv2.cvtColor(cv2.imdecode(_buffer(encoded), DECODE_FLAGS), cv2.COLOR_BGR2RGB)
+
+
+def prepare(builder: tfds.core.DatasetBuilder) -> None:
+    """Runs the builder unless its files are there already.
+
+    Only one process prepares a folder at a time. TFDS writes into a folder of another
+    name and renames it when done, so what an interruption leaves is never mistaken for
+    a dataset; it is deleted here.
+
+    Raises:
+        UserError: the folder cannot be written to, or the builder found bad data.
+    """
+    final = pathlib.Path(builder.data_dir)
+    if final.exists():
+        return
+    with _locked(final.parent):
+        if final.exists():
+            return
+        for leftover in final.parent.glob("incomplete.*"):
+            shutil.rmtree(leftover)
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself there
+            builder.download_and_prepare(
+                file_format="array_record",
+                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+            )
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write prepared data to {folder} ({error.strerror}): "
+            "set --config.dataset.prepared_dir to a folder that can be written to."
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _index_row(record: Mapping[str, Any]) -> tuple[int, int, int, int]:
+    labelled = sum(np.count_nonzero(k[:, 2] > 0) for k in record["persons"]["keypoints"])
+    return record["image_id"], record["height"], record["width"], labelled
+
+
+def _save_index(path: pathlib.Path, index: Index) -> None:
+    """Written under another name first, so that no reader meets half a file."""
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.npz")
+    np.savez(temporary, **dataclasses.asdict(index))
+    temporary.replace(path)
+
+
+def _buffer(encoded: bytes) -> np.ndarray:
+    return np.frombuffer(encoded, np.uint8)

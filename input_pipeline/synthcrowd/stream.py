@@ -1,0 +1,137 @@
+"""An endless stream of training batches, rendered on the device."""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
+
+from input_pipeline.synthcrowd import body
+from input_pipeline.synthcrowd.render import TILE, Scene, render_scene, sequential_on_cpu
+from pinet_jax import skeletons
+from pinet_jax.errors import UserError
+
+SPLITS = ("train", "val")  # disjoint families of scenes; the stream is of the first
+
+
+def batches(
+    config: ConfigDict,
+    batch_size: int,
+    start_step: int,
+    host_index: int = 0,
+    host_count: int = 1,
+) -> Iterator[dict[str, Array | np.ndarray]]:
+    """Endless training batches from `start_step` on.
+
+    Example i of step t is scene t * batch_size + i of `config.seed`: nothing has to be
+    replayed to resume, and hosts only share the scenes out.
+
+    Args:
+        config: synthcrowd, dataset, train.input_size and seed are read.
+        batch_size: examples a step over all hosts.
+        start_step: steps that are done already.
+        host_index: which share of every batch is rendered.
+        host_count: number of equal shares.
+
+    Yields:
+        image uint8 [B, S, S, 3]; keypoints float32 [B, P, 17, 3] (x, y pixels, v);
+        area float32 [B, P] (0 on padding); region_mask bool [B, S/4, S/4], all True;
+        image_id int64 [B]; num_dropped int32 [B], persons that found no slot.
+
+    Raises:
+        UserError: numbers that make no scene or no batch.
+    """
+    check(config)
+    _check_stream(config, batch_size, host_count)
+    size, share = config.synthcrowd.image_size, batch_size // host_count
+    render = renderer(config)
+    mask = np.ones((share, size // 4, size // 4), bool)
+    pack = jax.jit(lambda scenes: _pack(scenes, config.dataset.max_persons))
+    step = start_step
+    while True:
+        first = step * batch_size + host_index * share
+        numbers = np.arange(first, first + share)
+        scenes = render("train", numbers)
+        keypoints, area, dropped = pack(scenes)
+        yield {
+            "image": scenes.image,
+            "keypoints": keypoints,
+            "area": area,
+            "region_mask": mask,
+            "image_id": numbers,
+            "num_dropped": np.asarray(dropped),
+        }
+        step += 1
+
+
+def renderer(config: ConfigDict) -> Callable[[str, Int[np.ndarray, " b"]], Scene]:
+    """A function from a split and scene numbers (0 up to 2^32 - 1) to the scenes, stacked.
+
+    It compiles once for every length of the numbers.
+    """
+
+    @jax.jit
+    def render(split: Int[Array, ""], numbers: Int[Array, " b"]) -> Scene:
+        key = jax.random.fold_in(jax.random.key(config.seed), split)
+
+        def one(number: Int[Array, ""]) -> Scene:
+            return render_scene(jax.random.fold_in(key, number), config.synthcrowd)
+
+        return jax.lax.map(one, numbers, batch_size=sequential_on_cpu(len(numbers)))
+
+    return lambda split, numbers: render(SPLITS.index(split), numbers.astype(np.uint32))
+
+
+def check(config: ConfigDict) -> None:
+    """UserError if the synthcrowd numbers make no scene."""
+    crowd = config.synthcrowd
+    fewest, most = crowd.people
+    low, high = crowd.height
+    skeleton = skeletons.get(config.dataset.skeleton)
+    facts = {
+        "image_size": (
+            crowd.image_size > 0 and crowd.image_size % TILE == 0,
+            f"a multiple of {TILE}",
+        ),
+        "people": (0 <= fewest <= most and most > 0, "fewest and most people, the most at least 1"),
+        "pair_iou": (0 <= crowd.pair_iou < 1, "at least 0 and below 1"),
+        "height": (0 < low <= high, "smallest and largest height, above 0"),
+        "yaw": (0 <= crowd.yaw <= 180, "between 0 and 180 degrees"),
+    }
+    for field, (right, wanted) in facts.items():
+        if not right:
+            raise UserError(f"config.synthcrowd.{field} is {crowd[field]}: give {wanted}.")
+    if skeleton.num_keypoints != body.NUM_KEYPOINTS:
+        raise UserError(
+            f"config.dataset.skeleton is '{skeleton.name}', but synthetic people have COCO "
+            "keypoints: set --config.dataset.skeleton=coco."
+        )
+
+
+def _check_stream(config: ConfigDict, batch_size: int, host_count: int) -> None:
+    size = config.synthcrowd.image_size
+    if config.train.input_size != size:
+        raise UserError(
+            f"config.train.input_size is {config.train.input_size} and "
+            f"config.synthcrowd.image_size {size}: the stream needs them equal."
+        )
+    if batch_size % host_count:
+        raise UserError(
+            f"config.train.batch_size: {batch_size} is no multiple of the {host_count} hosts; "
+            "change --config.train.batch_size."
+        )
+
+
+def _pack(
+    scenes: Scene, slots: int
+) -> tuple[Float[Array, "b p k 3"], Float[Array, "b p"], Int[Array, " b"]]:
+    """Keypoints and areas of the `slots` largest persons, and how many found no slot."""
+    order = jnp.argsort(-scenes.area, axis=1)[:, :slots]
+    padding = ((0, 0), (0, slots - order.shape[1]))
+    area = jnp.pad(jnp.take_along_axis(scenes.area, order, axis=1), padding)
+    keypoints = jnp.take_along_axis(scenes.keypoints, order[..., None, None], axis=1)
+    keypoints = jnp.pad(keypoints, (*padding, (0, 0), (0, 0)))
+    dropped = jnp.sum(scenes.area > 0, axis=1) - jnp.sum(area > 0, axis=1)
+    return keypoints, area, dropped.astype(jnp.int32)

@@ -1,0 +1,139 @@
+"""Batches to train on, as tf.data: the same sequence on any number of hosts."""
+
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Int
+from ml_collections import ConfigDict
+
+from input_pipeline import augment, datasets
+from input_pipeline.prepared import Example, PreparedSplit
+from input_pipeline.quiet_tf import tf
+from input_pipeline.stream import numpy_stream
+from pinet_jax import skeletons
+from pinet_jax.errors import UserError
+
+Batch = dict[str, np.ndarray]
+
+PREFETCH = 2  # batches
+_ORDER, _CROP = 0, 1  # independent random streams of one seed
+
+
+def train_batches(
+    config: ConfigDict, start_step: int, host_index: int = 0, host_count: int = 1
+) -> Iterator[Batch]:
+    """Endless training batches from `start_step` on.
+
+    Example number p of the whole training is image p mod n of epoch p div n, whose order
+    is a permutation drawn from (seed, epoch); its crop is drawn from (seed, p). So
+    nothing has to be replayed to resume, and hosts only share the numbers out.
+
+    Args:
+        config: dataset, augmentation, train and seed are read.
+        start_step: steps that are done already.
+        host_index: which share of every batch is loaded.
+        host_count: number of equal shares.
+
+    Yields:
+        image uint8 [B, S, S, 3]; keypoints float32 [B, P, K, 3] (x, y input pixels, v);
+        area float32 [B, P] (0 on padding); region_mask bool [B, S/4, S/4];
+        image_id int64 [B]; num_dropped int32 [B], persons that found no slot.
+
+    Raises:
+        UserError: bad data, no image to train on, or a batch that hosts cannot share.
+    """
+    batch_size = config.train.batch_size
+    if batch_size % host_count:
+        raise UserError(
+            f"config.train.batch_size: {batch_size} is no multiple of the {host_count} hosts; "
+            "change --config.train.batch_size."
+        )
+    share = batch_size // host_count
+    split, numbers = _training_examples(config)
+
+    def load(count: np.int64) -> list[np.ndarray]:
+        step, slot = divmod(int(count), share)
+        position = step * batch_size + host_index * share + slot
+        example = split[numbers[_example_at(position, config.seed, len(numbers))]]
+        rng = np.random.default_rng((config.seed, _CROP, position))
+        return list(make_example(example, config, rng).values())
+
+    specs = _element_specs(config)
+
+    def load_tensors(count: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = tf.numpy_function(load, [count], [spec.dtype for spec in specs.values()])
+        return {
+            name: tf.ensure_shape(value, spec.shape)
+            for (name, spec), value in zip(specs.items(), values, strict=True)
+        }
+
+    counts = tf.data.Dataset.range(start_step * share, np.iinfo(np.int64).max)
+    dataset = counts.map(
+        load_tensors, num_parallel_calls=config.dataset.num_workers, deterministic=True
+    )
+    return numpy_stream(dataset.batch(share, drop_remainder=True).prefetch(PREFETCH))
+
+
+def examples_per_epoch(config: ConfigDict) -> int:
+    """Number of images trained on: those with enough labelled keypoints."""
+    return len(_training_examples(config)[1])
+
+
+def make_example(example: Example, config: ConfigDict, rng: np.random.Generator) -> Batch:
+    """One random crop of an image as an unbatched element of `train_batches`."""
+    size = config.train.input_size
+    crop = augment.sample_parameters(rng, config.augmentation)
+    matrix = augment.affine(crop, *example.image.shape[:2], size)
+    flip_order = skeletons.get(config.dataset.skeleton).flip_order if crop.flip else None
+    keypoints, area, num_dropped = augment.pad_persons(
+        augment.apply_to_keypoints(example.keypoints, matrix, flip_order),
+        augment.apply_to_area(example.area, matrix),
+        size,
+        config.dataset.max_persons,
+    )
+    return {
+        "image": augment.warp_image(example.image, matrix, size),
+        "keypoints": keypoints,
+        "area": area,
+        "region_mask": augment.warp_region_mask(example.ignore_mask, matrix, size),
+        "image_id": np.int64(example.image_id),
+        "num_dropped": np.int32(num_dropped),
+    }
+
+
+def _training_examples(config: ConfigDict) -> tuple[PreparedSplit, Int[np.ndarray, " n"]]:
+    split = datasets.open_split(config, config.dataset.train_split)
+    enough = split.index.num_keypoints >= config.dataset.min_train_keypoints
+    numbers = np.flatnonzero(enough & (split.index.num_keypoints > 0))
+    if not len(numbers):
+        raise UserError(
+            f"No image of split '{config.dataset.train_split}' has "
+            f"{config.dataset.min_train_keypoints} labelled keypoints: "
+            "lower --config.dataset.min_train_keypoints or give other data."
+        )
+    return split, numbers
+
+
+def _example_at(position: int, seed: int, num_examples: int) -> int:
+    epoch, place = divmod(position, num_examples)
+    return _epoch_order(seed, epoch, num_examples)[place]
+
+
+@functools.lru_cache(maxsize=4)  # neighbouring epochs overlap in a parallel map
+def _epoch_order(seed: int, epoch: int, num_examples: int) -> Int[np.ndarray, " n"]:
+    return np.random.default_rng((seed, _ORDER, epoch)).permutation(num_examples)
+
+
+def _element_specs(config: ConfigDict) -> dict[str, tf.TensorSpec]:
+    size, slots = config.train.input_size, config.dataset.max_persons
+    num_keypoints = skeletons.get(config.dataset.skeleton).num_keypoints
+    side = size // augment.STRIDE
+    return {
+        "image": tf.TensorSpec((size, size, 3), tf.uint8),
+        "keypoints": tf.TensorSpec((slots, num_keypoints, 3), tf.float32),
+        "area": tf.TensorSpec((slots,), tf.float32),
+        "region_mask": tf.TensorSpec((side, side), tf.bool),
+        "image_id": tf.TensorSpec((), tf.int64),
+        "num_dropped": tf.TensorSpec((), tf.int32),
+    }

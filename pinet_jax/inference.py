@@ -1,0 +1,225 @@
+"""The whole prediction: batches of images to people, one program of static shapes.
+
+Follows the released test procedure: flip test, several scales, refinement,
+suppression and pose fusion.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int32, UInt8
+from ml_collections import ConfigDict
+
+from pinet_jax import skeletons
+from pinet_jax.decoding import STRIDE, find_peaks, keypoint_scores, read_poses
+from pinet_jax.fusion import People, suppress_and_fuse
+from pinet_jax.models.pinet import PINet
+from pinet_jax.models.ppg import Maps
+from pinet_jax.preprocess import normalise
+
+__all__ = ["Candidates", "People", "candidates", "predict"]
+
+Variables = Mapping[str, Any]
+
+
+@struct.dataclass
+class ScaleCandidates:
+    """Poses before suppression, by part, then by falling part score.
+
+    Attributes:
+        poses: (x, y), refined.
+        proposals: (x, y), as the part proposed them.
+        centers: (x, y) of the part centres.
+        part: index of the part that proposed the pose.
+        part_scores: r_p of eq. 11; 0 where not valid.
+        valid: whether there is a candidate.
+    """
+
+    poses: Float[Array, "b n k 2"]
+    proposals: Float[Array, "b n k 2"]
+    centers: Float[Array, "b n 2"]
+    part: Int32[Array, "b n"]
+    part_scores: Float[Array, "b n"]
+    valid: Bool[Array, "b n"]
+
+
+@struct.dataclass
+class Candidates(ScaleCandidates):
+    """Those of all scales, one scale after the other, in image pixels.
+
+    Attributes:
+        keypoint_scores: r = r_p * r_k of eq. 11, r_p made comparable between scales;
+            0 outside the image and where not valid.
+    """
+
+    keypoint_scores: Float[Array, "b n k"]
+
+
+def predict(
+    model: PINet,
+    variables: Variables,
+    images: tuple[UInt8[Array, "b _ _ 3"], ...],
+    to_image: Float[Array, "b 2 3"],
+    config: ConfigDict,
+) -> People:
+    """The people of a batch of images of one size; pure, to be jitted.
+
+    Args:
+        model: as built from the config.
+        variables: {"params", "batch_stats"}.
+        images: network inputs, one array a scale of config.eval.scales.
+        to_image: affine maps from network-input pixels of scale 1 to image pixels.
+        config: its `eval` part says how.
+    """
+    found = candidates(model, variables, images, to_image, config)
+    return suppress_and_fuse(
+        found.poses,
+        found.keypoint_scores,
+        found.valid,
+        skeletons.get(config.dataset.skeleton).sigmas,
+        config.eval.oks_threshold,
+        config.eval.pose_fusion,
+    )
+
+
+def candidates(
+    model: PINet,
+    variables: Variables,
+    images: tuple[UInt8[Array, "b _ _ 3"], ...],
+    to_image: Float[Array, "b 2 3"],
+    config: ConfigDict,
+) -> Candidates:
+    """All scored poses before suppression; arguments as of `predict`."""
+    scales = tuple(config.eval.scales)
+    heatmaps, found = zip(
+        *(one_scale(model, variables, normalise(image), config) for image in images), strict=True
+    )
+    found = _comparable(found, scales, config.eval.scale_decrease)
+    found = [_move(f, lambda p, s=s: p * STRIDE / s) for f, s in zip(found, scales, strict=True)]
+    found = jax.tree.map(lambda *arrays: jnp.concatenate(arrays, 1), *found)
+    size = tuple(round(side / scales[0]) for side in images[0].shape[1:3])
+    r_k = keypoint_scores(heatmaps, scales, found.poses, size)
+    found = _move(found, lambda p: _apply_affine(to_image, p))
+    return Candidates(keypoint_scores=r_k * found.part_scores[..., None], **vars(found))
+
+
+def one_scale(
+    model: PINet, variables: Variables, images: Float[Array, "b h w 3"], config: ConfigDict
+) -> tuple[Float[Array, "b h/4 w/4 k"], ScaleCandidates]:
+    """Keypoint heatmaps and candidates of normalised images of one scale.
+
+    With the flip test each image is also seen mirrored. Both views' heatmaps are
+    averaged and searched for peaks; each view then reads and refines its own poses
+    at these, and the two versions of a pose are averaged.
+    """
+    flip, flip_order = config.eval.flip, _flip_order(config)
+    views = _both_views(images, lambda x: mirrored_view(x, config.eval.flip_shift), flip)
+    maps: Maps = model.apply(variables, views, train=False)
+    heatmaps = _average_views(maps.keypoint_heatmaps, lambda h: h[:, :, ::-1, flip_order], flip)
+    part_heatmaps = _average_views(maps.part_heatmaps, lambda p: p[:, :, ::-1], flip)
+    peaks = find_peaks(part_heatmaps, config.eval.max_peaks, config.eval.peak_threshold)
+
+    def mirror(points: Array) -> Array:
+        return jnp.stack([heatmaps.shape[2] - 1 - points[..., 0], points[..., 1]], -1)
+
+    centers = _both_views(peaks.centers, mirror, flip)
+    valid = _both_views(peaks.valid, lambda v: v, flip)
+    proposals, poses = (
+        _average_views(poses, lambda p: mirror(p)[:, :, flip_order], flip)
+        for poses in _propose(model, variables, maps, centers, valid)
+    )
+    part = jnp.broadcast_to(jnp.arange(peaks.valid.shape[1])[:, None], peaks.valid.shape)
+    return heatmaps, ScaleCandidates(
+        poses=poses,
+        proposals=proposals,
+        centers=_join_parts(peaks.centers).astype(poses.dtype),
+        part=_join_parts(part),
+        part_scores=_join_parts(peaks.scores),
+        valid=_join_parts(peaks.valid),
+    )
+
+
+def _flip_order(config: ConfigDict) -> Int32[Array, " k"]:
+    return jnp.array(skeletons.get(config.dataset.skeleton).flip_order, jnp.int32)
+
+
+def _both_views(x: Array, mirror: Callable[[Array], Array], flip: bool) -> Array:
+    """`x` of the images, and with the flip test of the mirrored ones after it."""
+    return jnp.concatenate([x, mirror(x)]) if flip else x
+
+
+def _average_views(x: Array, mirror_back: Callable[[Array], Array], flip: bool) -> Array:
+    if not flip:
+        return x
+    original, mirrored = jnp.split(x, 2)
+    return (original + mirror_back(mirrored)) / 2
+
+
+def _propose(
+    model: PINet,
+    variables: Variables,
+    maps: Maps,
+    centers: Int32[Array, "b s p 2"],
+    valid: Bool[Array, "b s p"],
+) -> tuple[Float[Array, "b n k 2"], Float[Array, "b n k 2"]]:
+    """The poses proposed at part centres, and the same refined."""
+    proposals = _join_parts(read_poses(maps.offsets, centers))
+    delta = model.apply(
+        variables,
+        maps.features,
+        proposals,
+        _join_parts(centers),
+        _join_parts(valid),
+        train=False,
+        method="refine",
+    )
+    return proposals, proposals - delta
+
+
+def mirrored_view(images: Float[Array, "b h w 3"], shift: int) -> Float[Array, "b h w 3"]:
+    """Mirrored images moved left by `shift` pixels, zeros coming in from the right.
+
+    Released weights expect the shift: it makes up for strided convolutions not being
+    symmetric.
+    """
+    mirrored = images[:, :, ::-1]
+    return jnp.pad(mirrored[:, :, shift:], ((0, 0), (0, 0), (0, shift), (0, 0)))
+
+
+def _join_parts(x: Array) -> Array:
+    """[b, s, p, ...] to [b, s * p, ...]."""
+    return x.reshape(x.shape[0], -1, *x.shape[3:])
+
+
+def _comparable(
+    found: Sequence[ScaleCandidates], scales: tuple[float, ...], decrease: float
+) -> list[ScaleCandidates]:
+    """Part scores of each scale, their largest brought to the largest of scale 1.
+
+    An image without a peak at scale 1, or a test without scale 1, counts as 1 there.
+    """
+    largest = [
+        jnp.where(f.valid.any(-1, keepdims=True), f.part_scores.max(-1, keepdims=True), 1)
+        for f in found
+    ]
+    at_one = largest[scales.index(1)] if 1 in scales else 1
+    return [
+        f if scale == 1 else f.replace(part_scores=f.part_scores / top * at_one * decrease)
+        for f, top, scale in zip(found, largest, scales, strict=True)
+    ]
+
+
+def _move(found: ScaleCandidates, move: Callable[[Array], Array]) -> ScaleCandidates:
+    """All points taken to another frame."""
+    return found.replace(
+        poses=move(found.poses), proposals=move(found.proposals), centers=move(found.centers)
+    )
+
+
+def _apply_affine(affine: Float[Array, "b 2 3"], points: Float[Array, "b *n 2"]) -> Array:
+    # No matrix product: accelerators would round coordinates to bfloat16.
+    affine = affine.reshape(-1, *(1,) * (points.ndim - 2), 2, 3)
+    return (affine[..., :2] * points[..., None, :]).sum(-1) + affine[..., 2]

@@ -1,0 +1,78 @@
+"""Mapping a per-device step over the devices.
+
+A step is written for one device, in SPMD style: `step(state, batch)` with the
+named axis AXIS for its reductions, the same state on every device, a share of the
+batch on each. It must return the same (state, metrics) on every device.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from pinet_jax.errors import UserError
+
+AXIS = "devices"
+
+State = Any
+Batch = Mapping[str, np.ndarray]
+Step = Callable[[State, Batch], tuple[State, Any]]
+
+
+def map_step(step: Step, kind: str) -> Step:
+    """The step over all devices: takes and returns one replicated, donated state.
+
+    Args:
+        step: per-device step, see the module's docstring.
+        kind: "pmap", or "shard_map" (jax.jit of jax.shard_map).
+
+    Returns:
+        A function of the state and of a batch made by `shard_batch`.
+    """
+    if kind == "pmap":
+        return jax.pmap(
+            step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=(0,)
+        )
+    if kind != "shard_map":
+        raise UserError(f"config.parallel: '{kind}' is neither pmap nor shard_map.")
+    shared, split = PartitionSpec(), PartitionSpec(AXIS)
+    # check_vma off: replication is ours to keep, and with it on the gradients of
+    # replicated parameters arrive already summed over the axis.
+    mapped = jax.shard_map(
+        step, mesh=_mesh(), in_specs=(shared, split), out_specs=shared, check_vma=False
+    )
+    return jax.jit(mapped, donate_argnums=(0,))
+
+
+def replicate(state: State) -> State:
+    """The state on every device, laid out as the mapped step returns it.
+
+    Without this the second step would meet another layout and compile again.
+    """
+    return jax.device_put(state, NamedSharding(_mesh(), PartitionSpec()))
+
+
+def shard_batch(batch: Batch, kind: str) -> dict[str, jax.Array]:
+    """The batch laid out for `map_step(..., kind)`: a share of each array a device."""
+    if kind == "pmap":
+        devices = jax.device_count()
+        batch = {key: x.reshape(devices, -1, *x.shape[1:]) for key, x in batch.items()}
+    return jax.device_put(dict(batch), NamedSharding(_mesh(), PartitionSpec(AXIS)))
+
+
+def check_batch_size(batch_size: int) -> None:
+    """UserError unless the devices can share the global batch evenly."""
+    devices = jax.device_count()
+    if batch_size % devices:
+        below = batch_size // devices * devices
+        nearest = " or ".join(str(n) for n in (below, below + devices) if n)
+        raise UserError(
+            f"config.train.batch_size: {batch_size} images do not share out over "
+            f"{devices} devices; use {nearest}."
+        )
+
+
+def _mesh() -> Mesh:
+    return Mesh(np.array(jax.devices()), (AXIS,))

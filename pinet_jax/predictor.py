@@ -1,0 +1,128 @@
+"""Images in, people out: the library's front door."""
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+from ml_collections import ConfigDict
+
+from pinet_jax.errors import UserError
+from pinet_jax.fusion import People
+from pinet_jax.inference import predict
+from pinet_jax.models import pinet
+from pinet_jax.network_input import NetworkInput, network_size, prepare
+
+
+class Predictor:
+    """Finds the people in images of any sizes.
+
+    Images of one network size go through the network together, in batches padded to
+    config.eval.batch_size, so there is one compilation a network size and an image's
+    result does not depend on its companions.
+
+    Args:
+        config: describes the model and, under `eval`, the test procedure.
+        variables: {"params", "batch_stats"} of that model.
+
+    Attributes:
+        config: as given.
+        compile_count: how many programs have been compiled so far.
+    """
+
+    def __init__(self, config: ConfigDict, variables: Mapping[str, Any]):
+        self.config = config
+        self.compile_count = 0
+        self._variables = jax.device_put(dict(variables))
+        model = pinet.build(config)
+
+        def run(variables, images, to_image):
+            self.compile_count += 1  # Python runs only while tracing
+            return predict(model, variables, images, to_image, config)
+
+        self._run = jax.jit(run)
+
+    @classmethod
+    def from_checkpoint(cls, path: str | os.PathLike) -> "Predictor":
+        """The predictor of a trained model.
+
+        Args:
+            path: a workdir or one of its checkpoints.
+
+        Raises:
+            UserError: there is no checkpoint, or it is damaged.
+        """
+        from pinet_jax import checkpoints  # Orbax takes seconds to import
+
+        return cls(*checkpoints.load_variables(path))
+
+    def __call__(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[People]:
+        """People of each image, NumPy arrays without padding, by falling score.
+
+        Args:
+            images: RGB.
+
+        Raises:
+            UserError: an image is not a uint8 array of shape [height, width, 3].
+        """
+        _check_images(images)
+        people: list[People] = [None] * len(images)
+        for batch in self._batches(images):
+            for index, found in zip(batch, self._predict([images[i] for i in batch]), strict=True):
+                people[index] = found
+        return people
+
+    def _batches(self, images: Sequence[np.ndarray]) -> list[list[int]]:
+        """Indices of images that go through the network together."""
+        settings = self.config.eval
+        same_size = defaultdict(list)
+        for index, image in enumerate(images):
+            size = network_size(*image.shape[:2], settings.input_size, 1.0)
+            same_size[size].append(index)
+        step = settings.batch_size
+        return [
+            indices[start : start + step]
+            for indices in same_size.values()
+            for start in range(0, len(indices), step)
+        ]
+
+    def _predict(self, images: Sequence[np.ndarray]) -> list[People]:
+        settings = self.config.eval
+        inputs = [prepare(image, settings.input_size, settings.scales) for image in images]
+        batch = _stack(inputs, settings.batch_size)
+        people = jax.device_get(self._run(self._variables, batch.images, batch.to_image))
+        return [_trim(people, row) for row in range(len(images))]
+
+
+def _stack(inputs: Sequence[NetworkInput], batch_size: int) -> NetworkInput:
+    """A batch of inputs; its last one fills the empty places."""
+    padded = [*inputs, *[inputs[-1]] * (batch_size - len(inputs))]
+    return jax.tree.map(lambda *arrays: np.stack(arrays), *padded)
+
+
+def _trim(people: People, row: int) -> People:
+    """One image's people, without the invalid ones."""
+    valid = people.valid[row]
+    return jax.tree.map(lambda array: array[row][valid], people)
+
+
+def _check_images(images: Sequence[np.ndarray]) -> None:
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        raise UserError("Predictor wants a list of images: write predictor([image]).")
+    for index, image in enumerate(images):
+        fits = (
+            isinstance(image, np.ndarray)
+            and image.dtype == np.uint8
+            and image.ndim == 3
+            and image.shape[2] == 3
+            and image.size > 0
+        )
+        if not fits:
+            what = f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}"
+            raise UserError(
+                f"images[{index}] is {what.strip()}: give an RGB uint8 array of shape "
+                "(height, width, 3)."
+            )

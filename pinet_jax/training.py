@@ -1,0 +1,107 @@
+"""The training state, its optimiser and one step of it."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from ml_collections import ConfigDict
+
+from pinet_jax import parallel
+from pinet_jax.losses import compute_loss
+from pinet_jax.models import pinet
+from pinet_jax.models.pinet import PINet
+
+
+@struct.dataclass
+class TrainState:
+    """All that training changes.
+
+    Attributes:
+        step: int32, number of steps taken.
+        params: the network's parameters.
+        batch_stats: running statistics of its batch normalisations.
+        opt_state: Adam's moments.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+
+def learning_rate(config: ConfigDict, steps_per_epoch: float) -> optax.Schedule:
+    """Step -> learning rate: divided by 10 at set epochs, or a cosine to zero."""
+    train = config.train
+    if train.schedule == "cosine":
+        schedule = optax.cosine_decay_schedule(
+            train.learning_rate, total_steps(config, steps_per_epoch)
+        )
+    else:
+        drops = {round(epoch * steps_per_epoch): 0.1 for epoch in train.drop_epochs}
+        schedule = optax.piecewise_constant_schedule(train.learning_rate, drops)
+    if not train.warmup_steps:
+        return schedule
+    return lambda step: schedule(step) * jnp.minimum(1.0, (step + 1) / train.warmup_steps)
+
+
+def total_steps(config: ConfigDict, steps_per_epoch: float) -> int:
+    """Steps of the whole training."""
+    return max(1, round(config.train.epochs * steps_per_epoch))
+
+
+def make_optimizer(schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Adam with PyTorch's constants, which are Optax's too."""
+    return optax.adam(schedule)
+
+
+def create_state(model: PINet, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    """Fresh parameters and moments."""
+    variables = pinet.init(model, seed)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(variables["params"]),
+    )
+
+
+def train_step(
+    state: TrainState,
+    batch: dict[str, jax.Array],
+    *,
+    model: PINet,
+    optimizer: optax.GradientTransformation,
+    config: ConfigDict,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step on one device's share of the batch; reduces over parallel.AXIS.
+
+    Running statistics are averaged over the devices at every step: they are linear
+    in the batch statistics, so this equals averaging them once before saving.
+    """
+
+    def loss_fn(params):
+        return compute_loss(
+            model, params, state.batch_stats, batch, config, axis_name=parallel.AXIS
+        )
+
+    grads, (metrics, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+    grads, batch_stats = jax.lax.pmean((grads, batch_stats), parallel.AXIS)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    state = TrainState(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+    )
+    return state, metrics | {"gradient_norm": optax.global_norm(grads)}
+
+
+def make_train_step(
+    model: PINet, optimizer: optax.GradientTransformation, config: ConfigDict
+) -> parallel.Step:
+    """`train_step` compiled over all devices, by config.parallel."""
+    step = functools.partial(train_step, model=model, optimizer=optimizer, config=config)
+    return parallel.map_step(step, config.parallel)

@@ -1,0 +1,176 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from ml_collections import ConfigDict
+
+from input_pipeline import augment
+from pinet_jax import network_input, skeletons
+
+SIZE = 96
+FLIP_ORDER = skeletons.COCO.flip_order
+
+crops = st.builds(
+    augment.Augmentation,
+    rotation=st.floats(-30, 30),
+    scale=st.floats(0.75, 1.5),
+    translation=st.tuples(st.floats(-40, 40), st.floats(-40, 40)),
+    flip=st.booleans(),
+)
+image_sizes = st.tuples(st.integers(60, 140), st.integers(60, 140))
+few = settings(max_examples=25, deadline=None)
+
+
+def blob(height: int, width: int, x: float, y: float) -> np.ndarray:
+    """A black picture with one soft white spot."""
+    rows, columns = np.mgrid[:height, :width]
+    spot = 255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 3.0**2))
+    return np.repeat(spot.round().astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def one_keypoint(x: float, y: float, v: float = 2.0) -> np.ndarray:
+    return np.array([[[x, y, v]]], np.float32)
+
+
+@few
+@given(crops, image_sizes, st.tuples(st.floats(0.2, 0.8), st.floats(0.2, 0.8)))
+def test_a_keypoint_stays_on_what_it_marks(crop, size, place):
+    height, width = size
+    x, y = place[0] * width, place[1] * height
+    matrix = augment.affine(crop, height, width, SIZE)
+    order = (0,) if crop.flip else None
+    moved = augment.apply_to_keypoints(one_keypoint(x, y), matrix, order)[0, 0, :2]
+    warped = augment.warp_image(blob(height, width, x, y), matrix, SIZE)[..., 0].astype(float)
+    reach = 9 * np.sqrt(abs(np.linalg.det(matrix[:, :2]))) + 2
+    assume(np.all((moved > reach) & (moved < SIZE - 1 - reach)))
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    found = np.array([(columns * warped).sum(), (rows * warped).sum()]) / warped.sum()
+    np.testing.assert_allclose(found, moved, atol=0.25)
+
+
+@few
+@given(crops, image_sizes)
+def test_a_flip_is_the_mirror_image_with_sides_swapped(crop, size):
+    height, width = size
+    rng = np.random.default_rng(0)
+    smooth = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (0, 0), 5)
+    keypoints = np.concatenate(
+        [rng.uniform(0, 60, (2, 17, 2)), rng.integers(0, 3, (2, 17, 1))], axis=-1
+    ).astype(np.float32)
+    plain, mirrored = (
+        augment.affine(
+            augment.Augmentation(crop.rotation, crop.scale, crop.translation, flip),
+            height,
+            width,
+            SIZE,
+        )
+        for flip in (False, True)
+    )
+    image = augment.warp_image(smooth, plain, SIZE)
+    flipped = augment.warp_image(smooth, mirrored, SIZE)
+    error = np.abs(image[:, ::-1].astype(int) - flipped)
+    assert np.mean(error > 3) < 0.02  # the picture's black rim may move by a sub-pixel
+
+    expected = augment.apply_to_keypoints(keypoints, plain, None)[:, FLIP_ORDER]
+    expected[..., 0] = np.where(expected[..., 2] > 0, SIZE - 1 - expected[..., 0], 0)
+    actual = augment.apply_to_keypoints(keypoints, mirrored, FLIP_ORDER)
+    np.testing.assert_allclose(actual, expected, atol=1e-3)
+
+
+@few
+@given(crops, image_sizes)
+def test_area_is_that_of_the_moved_rectangle(crop, size):
+    matrix = augment.affine(crop, *size, SIZE)
+    x, y = (np.array([[10, 10], [30, 10], [30, 50], [10, 50]]) @ matrix[:, :2].T + matrix[:, 2]).T
+    shoelace = abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2
+    np.testing.assert_allclose(
+        augment.apply_to_area(np.array([20.0 * 40.0]), matrix), [shoelace], rtol=1e-5
+    )
+
+
+@few
+@given(crops, image_sizes)
+def test_region_mask_is_read_at_four_times_the_heatmap_pixel(crop, size):
+    height, width = size
+    mask = np.zeros(size, np.uint8)
+    mask[10 : height // 2, 15 : width // 2] = 255
+    matrix = augment.affine(crop, height, width, SIZE)
+    back = cv2.invertAffineTransform(matrix)
+    expected = np.ones((SIZE // 4, SIZE // 4), bool)
+    for row in range(SIZE // 4):
+        for column in range(SIZE // 4):
+            x, y = np.rint(back @ (4 * column, 4 * row, 1)).astype(int)
+            if 0 <= x < width and 0 <= y < height:
+                expected[row, column] = mask[y, x] == 0
+    actual = augment.warp_region_mask(mask, matrix, SIZE)
+    assert np.mean(actual != expected) < 0.03  # OpenCV rounds positions to 1/1024 pixel
+
+
+def test_translation_is_in_two_hundredths_of_the_crop():
+    still = augment.affine(augment.Augmentation(0.0, 1.2, (0.0, 0.0), False), 100, 150, SIZE)
+    moved = augment.affine(augment.Augmentation(0.0, 1.2, (40.0, -20.0), False), 100, 150, SIZE)
+    np.testing.assert_allclose(moved[:, 2] - still[:, 2], [-SIZE / 5, SIZE / 10])
+
+
+def test_rotation_turns_about_the_middle_of_the_crop():
+    crop = augment.Augmentation(30.0, 1.0, (20.0, 10.0), False)
+    matrix = augment.affine(crop, 100, 150, SIZE)
+    center = np.array([75, 50]) + np.array([20, 10]) * 100 / 200
+    np.testing.assert_allclose(matrix @ [*center, 1], [SIZE / 2, SIZE / 2])
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (61, 91), (96, 64)])
+def test_the_plain_crop_of_the_whole_image_is_the_network_input(height, width):
+    crop = augment.Augmentation(0.0, 1.5, (0.0, 0.0), False)
+    matrix = augment.affine(crop, height, width, 192)
+    transform = network_input.network_transform(height, width, 128, 1.0)
+    size = network_input.network_size(height, width, 128, 1.0)
+    np.testing.assert_allclose(matrix[:, :2], transform[:, :2])
+    padding = (192 - np.array(size[::-1])) / 2
+    np.testing.assert_allclose(matrix[:, 2] - transform[:, 2], padding)
+
+
+def test_random_crops_stay_within_the_limits_and_repeat_with_the_seed():
+    config = ConfigDict({"rotation": 30.0, "scale": (0.75, 1.5), "translation": 40.0, "flip": 0.5})
+    rngs = [np.random.default_rng(5), np.random.default_rng(5)]
+    draws, again = ([augment.sample_parameters(r, config) for _ in range(200)] for r in rngs)
+    assert draws == again
+    assert 25 < max(abs(d.rotation) for d in draws) <= 30
+    assert 0.75 <= min(d.scale for d in draws) < 0.8
+    assert 1.45 < max(d.scale for d in draws) <= 1.5
+    assert 35 < max(max(map(abs, d.translation)) for d in draws) <= 40
+    assert 60 < sum(d.flip for d in draws) < 140
+
+
+def test_a_keypoint_outside_the_crop_keeps_its_visibility():
+    matrix = augment.affine(augment.Augmentation(0.0, 0.75, (0.0, 0.0), False), 100, 100, SIZE)
+    moved = augment.apply_to_keypoints(one_keypoint(1.0, 1.0), matrix, None)
+    assert moved[0, 0, 0] < 0
+    assert moved[0, 0, 2] == 2
+    unlabelled = augment.apply_to_keypoints(one_keypoint(1.0, 1.0, 0.0), matrix, None)
+    np.testing.assert_array_equal(unlabelled, 0)
+
+
+def test_slots_go_to_the_largest_visible_persons():
+    places = [(5, 5), (-1, 5), (9, 9), (0, 0), (SIZE, 3)]
+    keypoints = np.concatenate([one_keypoint(*place) for place in places])
+    area = np.array([1.0, 9.0, 3.0, 2.0, 8.0], np.float32)
+    padded, padded_area, dropped = augment.pad_persons(keypoints, area, SIZE, 2)
+    np.testing.assert_array_equal(padded[:, 0, 0], [9, 0])
+    np.testing.assert_array_equal(padded_area, [3, 2])
+    assert dropped == 1
+
+    padded, padded_area, dropped = augment.pad_persons(keypoints, area, SIZE, 5)
+    np.testing.assert_array_equal(padded_area, [3, 2, 1, 0, 0])
+    np.testing.assert_array_equal(padded[3:], 0)
+    assert dropped == 0
+
+
+def test_an_empty_image_has_empty_slots():
+    padded, area, dropped = augment.pad_persons(
+        np.zeros((0, 17, 3), np.float32), np.zeros(0, np.float32), SIZE, 4
+    )
+    assert padded.shape == (4, 17, 3)
+    assert not area.any()
+    assert dropped == 0

@@ -1,0 +1,55 @@
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pinet_jax.errors import UserError
+from pinet_jax.metrics_log import MetricsLog, read_metrics
+
+
+def test_lines_are_on_disk_at_once(tmp_path):
+    with MetricsLog(tmp_path / "run") as log:
+        log.write(1, {"loss": jnp.float32(0.5), "learning_rate": np.float64(1e-3)})
+        lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line) for line in lines] == [
+            {"step": 1, "loss": 0.5, "learning_rate": 1e-3}
+        ]
+    assert list((tmp_path / "run/tensorboard").glob("events*"))
+
+
+def test_resuming_drops_the_steps_after_the_checkpoint(tmp_path):
+    with MetricsLog(tmp_path) as log:
+        for step in (10, 20, 30):
+            log.write(step, {"loss": step})
+    with MetricsLog(tmp_path, resume_step=20) as log:
+        log.write(30, {"loss": 0})
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    assert [(r["step"], r["loss"]) for r in records] == [(10, 10.0), (20, 20.0), (30, 0.0)]
+    assert [p.name for p in tmp_path.glob("*.tmp")] == []
+
+
+def test_a_line_cut_short_by_a_crash_is_dropped(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2}\n{"step": 2, "lo')
+    with MetricsLog(tmp_path, resume_step=5) as log:
+        log.write(6, {"loss": 1})
+    assert [r["step"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [1, 6]
+
+
+def test_values_that_json_lacks_are_null(tmp_path):
+    with MetricsLog(tmp_path) as log:
+        log.write(1, {"loss": float("nan"), "norm": float("inf")})
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"step": 1, "loss": None, "norm": None}
+
+
+def test_a_damaged_line_inside_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\nrubbish\n{"step": 3}\n')
+    with pytest.raises(UserError, match=r"metrics.jsonl' line 2"):
+        MetricsLog(tmp_path, resume_step=3)
+
+
+def test_a_workdir_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"Cannot write to the folder '.*file'"):
+        MetricsLog(tmp_path / "file")

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from configs.base import get_config
+from pinet_jax import checkpoints
+from pinet_jax.errors import UserError
+from pinet_jax.models import pinet
+from pinet_jax.predictor import Predictor
+
+
+@pytest.fixture(scope="module")
+def config():
+    config = get_config()
+    config.dtype = "float32"
+    config.model.update(width=8, stem_width=16, bottlenecks=1, modules=(1, 1, 1), blocks=1)
+    config.model.conv_init = "he"
+    config.eval.update(input_size=64, batch_size=2, max_peaks=4)
+    return config
+
+
+@pytest.fixture(scope="module")
+def variables(config):
+    return pinet.init(pinet.build(config), seed=3)
+
+
+@pytest.fixture(scope="module")
+def predictor(config, variables):
+    return Predictor(config, variables)
+
+
+def image(height, width, seed):
+    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+
+
+IMAGES = [image(90, 100, 0), image(200, 120, 1), image(64, 66, 2), image(70, 100, 3)]
+"""Network sizes 64x128, 128x64, 64x128, 64x128."""
+
+
+@pytest.fixture(scope="module")
+def people(predictor):
+    return predictor(IMAGES)
+
+
+def test_people_are_trimmed_and_in_order(people):
+    assert len(people) == len(IMAGES)
+    assert any(len(found.scores) for found in people)
+    for found in people:
+        count = len(found.scores)
+        assert found.keypoints.shape == (count, 17, 2)
+        assert found.keypoint_scores.shape == (count, 17)
+        assert found.valid.all()
+        assert (np.diff(found.scores) <= 0).all()
+        for array in (found.keypoints, found.keypoint_scores, found.scores):
+            assert isinstance(array, np.ndarray)
+            assert array.dtype == np.float32
+
+
+def test_an_image_alone_gives_what_it_gives_among_others(predictor, people):
+    for one, found in zip(IMAGES, people, strict=True):
+        (alone,) = predictor([one])
+        for field in ("keypoints", "keypoint_scores", "scores"):
+            np.testing.assert_array_equal(getattr(alone, field), getattr(found, field))
+
+
+def test_images_come_back_in_their_own_order(predictor, people):
+    for found, reversed_found in zip(people, predictor(IMAGES[::-1])[::-1], strict=True):
+        np.testing.assert_array_equal(found.keypoints, reversed_found.keypoints)
+
+
+def test_one_compilation_a_network_size(predictor, people):
+    """Whatever the number of images or of people, and whatever their exact sizes."""
+    assert len({len(found.scores) for found in people}) > 1
+    predictor([image(80, 128, 4)] * 5 + [image(60, 61, 5)] * 3)  # 64x128 again
+    assert predictor.compile_count == 2
+
+
+def test_no_images(predictor):
+    assert predictor([]) == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((0, 8, 3), np.uint8),
+        "people.jpg",
+        None,
+    ],
+)
+def test_what_is_no_image(predictor, bad):
+    with pytest.raises(UserError, match=r"images\[1\].*RGB uint8 array of shape"):
+        predictor([IMAGES[0], bad])
+
+
+def test_an_image_without_its_list(predictor):
+    with pytest.raises(UserError, match="list of images"):
+        predictor(IMAGES[0])
+
+
+def test_from_checkpoint_of_nothing(tmp_path):
+    with pytest.raises(UserError):
+        Predictor.from_checkpoint(tmp_path)
+
+
+def test_from_checkpoint(monkeypatch, config, variables, predictor):
+    monkeypatch.setattr(checkpoints, "load_variables", lambda path: (config, variables))
+    loaded = Predictor.from_checkpoint("run")
+    found, want = loaded(IMAGES[:1])[0], predictor(IMAGES[:1])[0]
+    np.testing.assert_array_equal(found.keypoints, want.keypoints)

@@ -1,0 +1,132 @@
+"""predict.py as a program: pictures, predictions.json, exit codes."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from pinet_jax import checkpoints
+from pinet_jax.config import load_config
+from pinet_jax.models import pinet
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+TINY = {
+    **{"model.width": 4, "model.stem_width": 8, "model.bottlenecks": 1, "model.blocks": 1},
+    **{"model.modules": (1, 1, 1), "model.conv_init": "he", "dtype": "float32"},
+    **{"eval.input_size": 64, "eval.batch_size": 1, "eval.max_peaks": 5, "eval.flip": False},
+    **{"eval.max_detections": 3, "compilation_cache": ""},
+}
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A checkpoint of a tiny model with random weights."""
+    folder = tmp_path_factory.mktemp("workdir")
+    config = load_config("base", TINY)
+    checkpoints.save_config(folder, config)
+    with checkpoints.Checkpoints(folder, keep=1) as saved:
+        saved.save({"step": np.array(1), **random_variables(pinet.build(config))})
+    return folder
+
+
+def random_variables(model):
+    """Variables that keep activations alive, without compiling the initialisation."""
+    rng = np.random.default_rng(0)
+
+    def fill(path, leaf):
+        if path[-1].key in ("scale", "var"):
+            return np.ones(leaf.shape, np.float32)
+        fan_in = max(1, leaf.size // leaf.shape[-1])
+        return rng.normal(0, fan_in**-0.5, leaf.shape).astype(np.float32)
+
+    image = jnp.zeros((1, 64, 64, 3))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, method="init_all"))
+    return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+def predict(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "predict.py"), *map(str, arguments)]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+
+
+def write_images(folder: pathlib.Path, *names: str) -> None:
+    rng = np.random.default_rng(0)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8)).save(folder / name)
+
+
+def test_good_images_are_predicted_and_bad_ones_named(workdir, tmp_path):
+    images, out = tmp_path / "images", tmp_path / "out"
+    write_images(images, "a.png", "a.bmp", "c.png", "d.png", "sub/e.png")
+    cut = (images / "c.png").read_bytes()[:2000]
+    (images / "c.png").write_bytes(cut)
+    (images / "empty.jpg").touch()
+
+    done = predict("--checkpoint", workdir, images, f"--out={out}", "--min_score=-1")
+
+    assert done.returncode == 1, done.stderr
+    assert "100% 6/6" in done.stderr
+    *_, first, second = done.stderr.strip().splitlines()
+    assert "c.png" in first and "truncated" in first
+    assert "empty.jpg" in second and "the file is empty" in second
+
+    names = ["a.png", "a_2.png", "d.png", "e.png", "predictions.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert Image.open(out / "a.png").size == (720, 540)  # enlarged
+    written = json.loads((out / "predictions.json").read_text())
+    files = {image["id"]: image["file_name"] for image in written["images"]}
+    assert list(files.values()) == [
+        str(images / name) for name in ("a.bmp", "a.png", "d.png", "sub/e.png")
+    ]
+    assert {(image["width"], image["height"]) for image in written["images"]} == {(80, 60)}
+    assert written["results"]
+    for result in written["results"]:
+        assert result["file_name"] == files[result["image_id"]]
+        assert len(result["keypoints"]) == 51 and result["category_id"] == 1
+    counts = [sum(r["image_id"] == i for r in written["results"]) for i in files]
+    assert max(counts) <= 3
+
+
+def test_fields_of_the_checkpoints_config_are_overridden(workdir, tmp_path):
+    write_images(tmp_path, "a.png")
+    override = "--config.eval.peak_threshold=1e9"
+    done = predict(
+        "--checkpoint", workdir / "checkpoints/1", tmp_path / "a.png", "--out", tmp_path / "out",
+        override,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out/predictions.json").read_text())["results"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--checkpoint={workdir}", "{tmp}/a.png"), "--out is missing"),
+        (("--out={tmp}/out", "{tmp}/a.png"), "--checkpoint is missing"),
+        (("--checkpoint={tmp}", "--out={tmp}/out", "{tmp}/a.png"), "No checkpoint in"),
+        (("--checkpoint={workdir}", "--out={tmp}/out"), "No images given"),
+        (("--checkpoint={workdir}", "--out={tmp}/out", "{tmp}/b.png"), "No image at"),
+        (("--checkpoint={workdir}", "--out={tmp}", "{tmp}/a.png"), "is one of the images"),
+        (("--checkpoint={workdir}", "--out={tmp}/a.png", "{tmp}/a.png"), "Cannot write to the"),
+        (
+            ("--checkpoint={workdir}", "--out={tmp}/o", "{tmp}/a.png", "--config.eval.flap=1"),
+            "no field 'flap'",
+        ),
+    ],
+)
+def test_mistakes_end_with_one_sentence_and_code_2(workdir, tmp_path, arguments, words):
+    write_images(tmp_path, "a.png")
+    done = predict(*(argument.format(workdir=workdir, tmp=tmp_path) for argument in arguments))
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ") and words in done.stderr
+    assert done.stderr.count("\n") == 1
