@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     config.augmentation = ConfigDict()
     config.augmentation.rotation = 30.0  # degrees to either side
     config.augmentation.scale = (0.75, 1.5)  # crop side in the image's short sides
-    config.augmentation.translation = 40.0  # to either side; the short side is 200
+    config.augmentation.translation = 40.0  # to either side; the crop side is 200
     config.augmentation.flip = 0.5  # probability
 
     config.synthcrowd = ConfigDict()

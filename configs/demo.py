@@ -1,7 +1,7 @@
 """A PINet small enough to train on two CPU cores in minutes, on synthetic crowds.
 
-    python train.py --config configs/demo.py --workdir runs/demo
-    python eval.py --config configs/demo.py --workdir runs/demo
+python train.py --config configs/demo.py --workdir runs/demo
+python eval.py --config configs/demo.py --workdir runs/demo
 """
 
 from ml_collections import ConfigDict

@@ -28,6 +28,11 @@ class People:
     scores: Float[Array, "*b n"]
     valid: Bool[Array, "*b n"]
 
+    def of_image(self, row: int) -> "People":
+        """The valid people of image `row` of a batch; outside jit."""
+        valid = self.valid[row]
+        return jax.tree.map(lambda array: array[row][valid], self)
+
 
 def pose_area(poses: Float[Array, "*n k 2"]) -> Float[Array, "*n"]:
     """Area of the box around each pose's keypoints."""

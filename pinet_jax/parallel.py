@@ -32,9 +32,7 @@ def map_step(step: Step, kind: str) -> Step:
         A function of the state and of a batch made by `shard_batch`.
     """
     if kind == "pmap":
-        return jax.pmap(
-            step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=(0,)
-        )
+        return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=(0,))
     if kind != "shard_map":
         raise UserError(f"config.parallel: '{kind}' is neither pmap nor shard_map.")
     shared, split = PartitionSpec(), PartitionSpec(AXIS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 
 from pinet_jax.errors import UserError
@@ -75,6 +75,17 @@ class Predictor:
                 people[index] = found
         return people
 
+    def predict_batch(
+        self, images: tuple[UInt8[np.ndarray, "b _ _ 3"], ...], to_image: Float[np.ndarray, "b 2 3"]
+    ) -> People:
+        """Padded people of network inputs of one size, still on the device.
+
+        Args:
+            images: one array a scale, as `network_input.prepare` makes them.
+            to_image: from network-input pixels of scale 1 to image pixels.
+        """
+        return self._run(self._variables, images, to_image)
+
     def _batches(self, images: Sequence[np.ndarray]) -> list[list[int]]:
         """Indices of images that go through the network together."""
         settings = self.config.eval
@@ -93,20 +104,14 @@ class Predictor:
         settings = self.config.eval
         inputs = [prepare(image, settings.input_size, settings.scales) for image in images]
         batch = _stack(inputs, settings.batch_size)
-        people = jax.device_get(self._run(self._variables, batch.images, batch.to_image))
-        return [_trim(people, row) for row in range(len(images))]
+        people = jax.device_get(self.predict_batch(batch.images, batch.to_image))
+        return [people.of_image(row) for row in range(len(images))]
 
 
 def _stack(inputs: Sequence[NetworkInput], batch_size: int) -> NetworkInput:
     """A batch of inputs; its last one fills the empty places."""
     padded = [*inputs, *[inputs[-1]] * (batch_size - len(inputs))]
     return jax.tree.map(lambda *arrays: np.stack(arrays), *padded)
-
-
-def _trim(people: People, row: int) -> People:
-    """One image's people, without the invalid ones."""
-    valid = people.valid[row]
-    return jax.tree.map(lambda array: array[row][valid], people)
 
 
 def _check_images(images: Sequence[np.ndarray]) -> None:
