@@ -1,5 +1,6 @@
 """The evaluation run: every image of a split predicted, scored and shown."""
 
+import collections
 import json
 import pathlib
 from collections.abc import Mapping
@@ -58,6 +59,24 @@ def predict_split(config: ConfigDict, variables: Mapping[str, Any], split: str) 
                 )
             progress.update(int(batch.valid.sum()))
     return results
+
+
+def describe_split(config: ConfigDict) -> str:
+    """What is evaluated, in one line: numbers of images and persons, and the crowding."""
+    from input_pipeline import eval_data
+    from input_pipeline.synthcrowd.crowding import mean_pair_iou
+
+    split = config.dataset.eval_split
+    content = json.loads(eval_data.annotations_path(config, split).read_bytes())
+    boxes = collections.defaultdict(list)
+    for annotation in content["annotations"]:
+        if annotation["num_keypoints"] and not annotation["iscrowd"]:
+            boxes[annotation["image_id"]].append(annotation["bbox"])
+    iou = mean_pair_iou(np.array(scene) for scene in boxes.values())
+    return (
+        f"{config.dataset.name} {split}: {len(content['images'])} images, "
+        f"{sum(map(len, boxes.values()))} people, mean box IoU with the nearest {iou:.2f}"
+    )
 
 
 def check_same_model(config: ConfigDict, trained: ConfigDict) -> None:

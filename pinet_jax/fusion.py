@@ -8,8 +8,11 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
+
+AnyArray = Array | np.ndarray  # on the device or fetched from it
 
 
 @struct.dataclass
@@ -23,10 +26,10 @@ class People:
         valid: whether there is a person.
     """
 
-    keypoints: Float[Array, "*b n k 2"]
-    keypoint_scores: Float[Array, "*b n k"]
-    scores: Float[Array, "*b n"]
-    valid: Bool[Array, "*b n"]
+    keypoints: Float[AnyArray, "*b n k 2"]
+    keypoint_scores: Float[AnyArray, "*b n k"]
+    scores: Float[AnyArray, "*b n"]
+    valid: Bool[AnyArray, "*b n"]
 
     def of_image(self, row: int) -> "People":
         """The valid people of image `row` of a batch; outside jit."""

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
 from pinet_jax.decoding import STRIDE, find_peaks, keypoint_scores, read_poses
-from pinet_jax.fusion import People, suppress_and_fuse
+from pinet_jax.fusion import AnyArray, People, suppress_and_fuse
 from pinet_jax.models.pinet import PINet
 from pinet_jax.models.ppg import Maps
 from pinet_jax.preprocess import normalise
@@ -38,12 +38,12 @@ class ScaleCandidates:
         valid: whether there is a candidate.
     """
 
-    poses: Float[Array, "b n k 2"]
-    proposals: Float[Array, "b n k 2"]
-    centers: Float[Array, "b n 2"]
-    part: Int32[Array, "b n"]
-    part_scores: Float[Array, "b n"]
-    valid: Bool[Array, "b n"]
+    poses: Float[AnyArray, "b n k 2"]
+    proposals: Float[AnyArray, "b n k 2"]
+    centers: Float[AnyArray, "b n 2"]
+    part: Int32[AnyArray, "b n"]
+    part_scores: Float[AnyArray, "b n"]
+    valid: Bool[AnyArray, "b n"]
 
 
 @struct.dataclass
@@ -55,7 +55,7 @@ class Candidates(ScaleCandidates):
             0 outside the image and where not valid.
     """
 
-    keypoint_scores: Float[Array, "b n k"]
+    keypoint_scores: Float[AnyArray, "b n k"]
 
 
 def predict(

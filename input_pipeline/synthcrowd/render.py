@@ -158,11 +158,15 @@ def render_scene(key: PRNGKeyArray, config: ConfigDict) -> Scene:
     boxes = clip_box(people.boxes, size) * people.valid[:, None]
     boxes = jnp.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     area = jnp.where(people.valid, jnp.maximum(area, 1), 0)
-    return Scene(image, _annotate(people, size), area, boxes)
+    return Scene(image, annotate(people, size), area, boxes)
 
 
-def _annotate(people: People, size: int) -> Float[Array, "p 17 3"]:
-    """Keypoints with true visibility: hidden if the surface there is too far in front."""
+def annotate(people: People, size: int) -> Float[Array, "p 17 3"]:
+    """x, y, v of the people's keypoints in a picture of `size` pixels; see `Scene`.
+
+    A keypoint is hidden if the first surface there is too far in front of it to be the
+    flesh and clothes that belong to it.
+    """
     x, y, depth = jnp.moveaxis(people.keypoints, -1, 0)
     front = first_hits(people, x, y)[0].depth
     seen = front >= depth - body.COVER * people.scale[:, None]

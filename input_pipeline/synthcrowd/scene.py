@@ -16,7 +16,7 @@ from input_pipeline.synthcrowd import body
 
 _VARIANTS = 6  # bodies tried for each person
 _CANDIDATES = 512  # places tried for each person
-_PILE_COST = 0.2  # of IoU with others than the nearest, against missing the wish by as much
+_PILE_COST = 0.1  # of IoU with others than the nearest, in units of missing the wish
 _TILT = 0.2  # radians the camera looks down at most; up, half of that
 _BODY_CHANCES = 1 + body.POSE_CHANCES + body.SHAPE_CHANCES
 

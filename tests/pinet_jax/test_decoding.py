@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -79,7 +80,7 @@ def test_read_poses():
     centers = np.stack(
         [rng.integers(0, 5, (2, 3, 7)), rng.integers(0, 4, (2, 3, 7))], -1, dtype=np.int32
     )
-    poses = decoding.read_poses(offsets, centers)
+    poses = decoding.read_poses(jnp.asarray(offsets), jnp.asarray(centers))
     for b, s, p in np.ndindex(2, 3, 7):
         x, y = centers[b, s, p]
         np.testing.assert_allclose(poses[b, s, p], [x, y] - offsets[b, y, x, s], rtol=1e-6)
@@ -135,13 +136,13 @@ def test_keypoint_scores_against_up_sampling(scales):
 
 @pytest.mark.parametrize("wild", [np.nan, np.inf, -np.inf, 1e30])
 def test_wild_coordinates_score_zero(wild):
-    heatmaps = np.ones((1, 4, 4, 1), np.float32)
-    poses = np.full((1, 1, 1, 2), wild, np.float32)
+    heatmaps = jnp.ones((1, 4, 4, 1), jnp.float32)
+    poses = jnp.full((1, 1, 1, 2), wild, jnp.float32)
     assert decoding.keypoint_scores([heatmaps], (1.0,), poses, (16, 16)) == 0
 
 
 def test_one_pixel_map():
-    heatmaps = np.full((1, 1, 1, 1), 3, np.float32)
-    poses = np.array([[[[0, 0]], [[2.5, 1]], [[3, 0]]]], np.float32)
+    heatmaps = jnp.full((1, 1, 1, 1), 3, jnp.float32)
+    poses = jnp.array([[[[0, 0]], [[2.5, 1]], [[3, 0]]]], jnp.float32)
     scores = decoding.keypoint_scores([heatmaps], (1.0,), poses, (4, 4))
     np.testing.assert_array_equal(scores[0, :, 0], [3, 3, 0])

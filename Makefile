@@ -1,0 +1,33 @@
+# Each target does all its own set-up in .venv: `make demo`, `make test`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+DEMO := runs/demo
+
+.PHONY: demo test lint clean
+
+demo: $(READY)  ## train, evaluate and look, in minutes, on a CPU
+	$(BIN)/python train.py --config configs/demo.py --workdir $(DEMO)
+	$(BIN)/python eval.py --config configs/demo.py --workdir $(DEMO) --compare_fusion
+	@echo
+	@echo "Look at:"
+	@echo "  $(DEMO)/eval_val/predictions.png   people found in held-out crowds, beside the truth"
+	@echo "  $(DEMO)/loss_curves.png            how the training went"
+
+test: $(READY)  ## every test
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:  ## the demo's results and the environment
+	rm -rf .venv $(DEMO)
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else \
+	    f"Python {v[0]}.{v[1]} is not supported: name another, as in make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $(READY)

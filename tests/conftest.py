@@ -1,0 +1,60 @@
+"""What all tests share: four CPU devices, one compilation cache, the released weights."""
+
+import importlib.util
+import os
+import pathlib
+from collections.abc import Callable
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 4)
+
+GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiled programs outlive the session, and the programs under test find them too."""
+    folder = str(config.cache.mkdir("xla"))
+    for name, value in (
+        ("jax_compilation_cache_dir", folder),
+        ("jax_persistent_cache_min_compile_time_secs", 0.5),
+    ):
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
+
+
+@pytest.fixture
+def use_devices(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """`use_devices(n)`: for the rest of the test there are `n` devices."""
+    devices = jax.devices()
+
+    def use(count: int) -> None:
+        if len(devices) < count:
+            pytest.skip(f"needs {count} devices, there are {len(devices)}")
+        monkeypatch.setattr(jax, "devices", lambda: devices[:count])
+        monkeypatch.setattr(jax, "device_count", lambda: count)
+
+    return use
+
+
+@pytest.fixture(scope="session")
+def golden_state_dict() -> dict:
+    """The released state dict that the golden arrays were computed with."""
+    spec = importlib.util.spec_from_file_location("golden_weights", GOLDEN / "weights.py")
+    weights = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(weights)
+    return weights.state_dict()
+
+
+@pytest.fixture(scope="session")
+def released(golden_state_dict):
+    """Config, model and variables of the golden arrays: PINet-W32 for COCO in float32."""
+    from pinet_jax import convert
+    from pinet_jax.config import load_config
+    from pinet_jax.models import pinet
+
+    config = load_config("coco", {"dtype": "float32"})
+    return config, pinet.build(config), convert.from_torch(golden_state_dict, config)

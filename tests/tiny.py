@@ -1,0 +1,72 @@
+"""The smallest PINet that has every part; also a config file, for the programs."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from configs import base
+from pinet_jax.config import load_config
+
+PATH = pathlib.Path(__file__).resolve()
+SIZE = 64  # pixels of a training image's side and of a test image's short side
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.dtype = "float32"
+    config.compilation_cache = ""  # conftest.py has one for all tests
+
+    config.dataset.name = "synthcrowd_stream"
+    config.dataset.max_persons = 3
+    config.dataset.min_train_keypoints = 1
+    config.dataset.num_workers = 2
+
+    config.synthcrowd.image_size = SIZE
+    config.synthcrowd.people = (0, 4)
+    config.synthcrowd.height = (0.8, 1.1)
+    config.synthcrowd.num_train = 16
+    config.synthcrowd.num_val = 5
+
+    config.model.width = 8
+    config.model.stem_width = 16
+    config.model.bottlenecks = 1
+    config.model.modules = (1, 1, 1)
+    config.model.blocks = 1
+    config.model.conv_init = "he"
+
+    config.losses.samples_per_part = 20
+
+    config.train.input_size = SIZE
+    config.train.batch_size = 4
+    config.train.epochs = 1.0
+    config.train.log_every = 1
+
+    config.eval.input_size = SIZE
+    config.eval.batch_size = 2
+    config.eval.max_peaks = 5
+    return config
+
+
+def config(**overrides: Any) -> ConfigDict:
+    """The tiny config, locked; `overrides` are dotted fields, passed as **{"a.b": c}."""
+    return load_config(str(PATH), overrides)
+
+
+def batch(
+    seed: int = 0, images: int = 4, persons: int = 3, keypoints: int = 17, size: int = SIZE
+) -> dict[str, np.ndarray]:
+    """The device part of a training batch: random pictures of crowds, the first without people."""
+    rng = np.random.default_rng(seed)
+    middle = rng.uniform(16, size - 16, (images, persons, 1, 2))
+    xy = middle + rng.normal(0, 8, (images, persons, keypoints, 2))
+    labels = rng.integers(0, 3, (images, persons, keypoints, 1))
+    area = rng.uniform(1100, 4000, (images, persons))
+    area[0] = 0
+    return {
+        "image": rng.integers(0, 256, (images, size, size, 3), dtype=np.uint8),
+        "keypoints": np.concatenate([xy, labels], axis=-1).astype(np.float32),
+        "area": area.astype(np.float32),
+        "region_mask": rng.random((images, size // 4, size // 4)) > 0.1,
+    }
