@@ -17,8 +17,8 @@ def get_config() -> ConfigDict:
     config.dataset = ConfigDict()
     config.dataset.name = "coco"  # coco | synthcrowd (on disk) | synthcrowd_stream
     config.dataset.skeleton = "coco"  # see pinet_jax/skeletons.py
-    config.dataset.data_dir = ""  # the official download
-    config.dataset.prepared_dir = "~/.cache/pinet_jax/datasets"  # TFDS files go here
+    config.dataset.data_dir = ""  # the official download; where a synthetic crowd is rendered
+    config.dataset.prepared_dir = "~/.cache/pinet_jax/datasets"  # TFDS files of downloads
     config.dataset.train_split = "train"
     config.dataset.eval_split = "val"
     config.dataset.max_persons = 30  # padding; an image keeps its largest persons
@@ -69,6 +69,7 @@ def get_config() -> ConfigDict:
     config.losses.samples_per_part = 40  # locations the refinement is trained on
 
     config.train = ConfigDict()
+    config.train.init_from = ""  # checkpoint to start from, of the model or its backbone
     config.train.input_size = 512
     config.train.batch_size = 40  # over all devices
     config.train.epochs = 140.0

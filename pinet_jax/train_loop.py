@@ -111,13 +111,14 @@ class _Recorder:
 
 
 def _host_batches(config: ConfigDict, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+    share = {"host_index": jax.process_index(), "host_count": jax.process_count()}
     if config.dataset.name == "synthcrowd_stream":
         from input_pipeline.synthcrowd import stream
 
-        return stream.batches(config, config.train.batch_size, start_step)
+        return stream.batches(config, config.train.batch_size, start_step, **share)
     from input_pipeline import train_data
 
-    return train_data.train_batches(config, start_step)
+    return train_data.train_batches(config, start_step, **share)
 
 
 def _to_device(batches: Iterator, kind: str) -> Iterator[tuple[dict, dict]]:

@@ -24,7 +24,7 @@ RgbImage = UInt8[np.ndarray, "h w 3"]
 Color = tuple[int, int, int]
 
 MIN_LONG_SIDE = 720  # smaller images are enlarged to this
-MIN_SCORE = 0.1  # people of a lower score are not worth a picture
+MIN_SCORE = 0.2  # people of a lower score are not worth a picture
 MIN_KEYPOINT_SCORE = 0.02  # keypoints of a lower score are left out
 OPACITY = 0.85  # of the drawing on the image
 LEGEND = "light limbs: the person's left    dark: its right    hollow joints: hidden"

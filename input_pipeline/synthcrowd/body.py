@@ -158,14 +158,14 @@ def _bones(pose: Pose, shape: Shape) -> tuple[Float[Array, "11 3 3"], Float[Arra
     pelvis = trunk[0]
     chest = pelvis @ trunk[1]
     head = chest @ trunk[2]
-    neck = pelvis @ jnp.asarray([0, 0.06, 0]) + chest @ jnp.asarray([0, 0.235, 0])
+    neck = pelvis @ jnp.asarray([0, 0.06, 0]) + chest @ jnp.asarray([0, 0.22, 0])
     base = neck + chest @ jnp.asarray([0, 0.035, 0.01])
     shoulders = neck + jnp.stack([0.105 * shape.shoulders * _SIDES, *_row(-0.035, 0)], 1) @ chest.T
     hips = jnp.stack([0.053 * _SIDES, *_row(-0.03, 0)], 1) @ pelvis.T
     upper_arms, forearms = _limbs(pose.arms, chest, twist=-1.0, hinge=-1.0)
     thighs, shins = _limbs(pose.legs, pelvis, twist=1.0, hinge=1.0)
     elbows = shoulders + 0.165 * shape.arms * upper_arms @ _DOWN
-    knees = hips + 0.235 * shape.legs * thighs @ _DOWN
+    knees = hips + 0.22 * shape.legs * thighs @ _DOWN
     trunk = jnp.stack([pelvis, chest, head])
     origins = jnp.stack([jnp.zeros(3), neck, base])
     return (
@@ -266,9 +266,9 @@ def _limb_parts() -> list[_Part]:
             part("shirt", upper, origin, (0, -0.165, 0), 0.037, 0.029, _ARM),
             part("sleeve", fore, origin, (0, -0.14, 0), 0.027, 0.02, _ARM),
             part("skin", fore, (0, -0.14, 0), (0, -0.2, 0), 0.021, 0.023, _FIXED),
-            part("trousers", thigh, origin, (0, -0.235, 0), 0.056, 0.042, _LEG),
-            part("shin", shin, origin, (0, -0.235, 0), 0.04, 0.027, _LEG),
-            part("shoes", shin, (0, -0.26, -0.015), (0, -0.265, 0.1), 0.028, 0.024, _FIXED),
+            part("trousers", thigh, origin, (0, -0.22, 0), 0.056, 0.042, _LEG),
+            part("shin", shin, origin, (0, -0.22, 0), 0.04, 0.027, _LEG),
+            part("shoes", shin, (0, -0.245, -0.015), (0, -0.25, 0.1), 0.028, 0.024, _FIXED),
         ]
     return parts
 
@@ -289,7 +289,7 @@ _KEYPOINTS = (
     *((bone, (0, -0.14, 0), 0.038) for bone in _FOREARM),
     *((bone, (0, 0, 0), 0.105) for bone in _THIGH),
     *((bone, (0, 0, 0), 0.065) for bone in _SHIN),
-    *((bone, (0, -0.235, 0), 0.05) for bone in _SHIN),
+    *((bone, (0, -0.22, 0), 0.05) for bone in _SHIN),
 )
 COVER = np.array([cover for *_, cover in _KEYPOINTS], np.float32)
 

@@ -35,7 +35,7 @@ class SynthCrowd(prepared.LocalBuilder):
 
     def __init__(self, *, config: ConfigDict, folder: pathlib.Path, **kwargs):
         self._config = config
-        self._folder = folder
+        self.folder = folder
         self._render = stream.renderer(config)
         super().__init__(data_dir=str(folder), **kwargs)
 
@@ -56,7 +56,7 @@ class SynthCrowd(prepared.LocalBuilder):
                 yield number, example
                 progress.update(1)
         # Before the dataset is complete, so that a complete one has its ground truth.
-        write_text(_annotations_file(self._folder, split), json.dumps(_coco_json(examples)))
+        write_text(_annotations_file(self.folder, split), json.dumps(_coco_json(examples)))
 
     def _scenes(self, split: str) -> Iterator[Scene]:
         """The scenes of a split as NumPy arrays."""
@@ -77,7 +77,7 @@ def ensure_prepared(config: ConfigDict) -> pathlib.Path:
     Raises:
         UserError: numbers that make no scene, or a folder that cannot be written to.
     """
-    return _prepared(config)._folder
+    return _prepared(config).folder
 
 
 def open_split(config: ConfigDict, split: str) -> prepared.PreparedSplit:

@@ -1,12 +1,13 @@
 """An endless stream of training batches, rendered on the device."""
 
+import functools
 from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
-from ml_collections import ConfigDict
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from input_pipeline.synthcrowd import body
 from input_pipeline.synthcrowd.render import TILE, Scene, render_scene, sequential_on_cpu
@@ -71,17 +72,27 @@ def renderer(config: ConfigDict) -> Callable[[str, Int[np.ndarray, " b"]], Scene
 
     It compiles once for every length of the numbers.
     """
+    render = _compiled(FrozenConfigDict(config.synthcrowd))
+
+    def scenes(split: str, numbers: Int[np.ndarray, " b"]) -> Scene:
+        key = jax.random.fold_in(jax.random.key(config.seed), SPLITS.index(split))
+        return render(key, numbers.astype(np.uint32))
+
+    return scenes
+
+
+@functools.cache
+def _compiled(crowd: FrozenConfigDict) -> Callable[[PRNGKeyArray, Int[Array, " b"]], Scene]:
+    """The jitted renderer of numbered scenes, the same for the same numbers of the config."""
 
     @jax.jit
-    def render(split: Int[Array, ""], numbers: Int[Array, " b"]) -> Scene:
-        key = jax.random.fold_in(jax.random.key(config.seed), split)
-
+    def render(key: PRNGKeyArray, numbers: Int[Array, " b"]) -> Scene:
         def one(number: Int[Array, ""]) -> Scene:
-            return render_scene(jax.random.fold_in(key, number), config.synthcrowd)
+            return render_scene(jax.random.fold_in(key, number), crowd)
 
         return jax.lax.map(one, numbers, batch_size=sequential_on_cpu(len(numbers)))
 
-    return lambda split, numbers: render(SPLITS.index(split), numbers.astype(np.uint32))
+    return render
 
 
 def check(config: ConfigDict) -> None:
@@ -98,6 +109,8 @@ def check(config: ConfigDict) -> None:
         "people": (0 <= fewest <= most and most > 0, "fewest and most people, the most at least 1"),
         "pair_iou": (0 <= crowd.pair_iou < 1, "at least 0 and below 1"),
         "height": (0 < low <= high, "smallest and largest height, above 0"),
+        "num_train": (crowd.num_train > 0, "at least 1"),
+        "num_val": (crowd.num_val > 0, "at least 1"),
         "yaw": (0 <= crowd.yaw <= 180, "between 0 and 180 degrees"),
     }
     for field, (right, wanted) in facts.items():

@@ -55,7 +55,7 @@ def test_poses_stay_within_the_limits_and_bones_keep_their_length(seed):
     for side in ("left", "right"):
         hip, knee, ankle = (row(keypoints, f"{side}_{j}") for j in ("hip", "knee", "ankle"))
         for thigh in (hip - knee, knee - ankle):
-            assert np.linalg.norm(thigh) == pytest.approx(0.235 * float(shape.legs), abs=1e-5)
+            assert np.linalg.norm(thigh) == pytest.approx(0.22 * float(shape.legs), abs=1e-5)
 
 
 def test_average_person_is_one_high_with_its_left_on_positive_x_and_faces_positive_z():
@@ -83,10 +83,10 @@ def test_joints_bend_the_human_way():
     np.testing.assert_allclose(row(keypoints, "right_elbow") - shoulder, [-0.165, 0, 0], atol=1e-5)
     # A seated leg: thigh forward, shin down; a bent standing one: shin backward.
     hip, knee, ankle = (row(keypoints, f"left_{j}") for j in ("hip", "knee", "ankle"))
-    np.testing.assert_allclose(knee - hip, [0, 0, 0.235], atol=1e-5)
-    np.testing.assert_allclose(ankle - knee, [0, -0.235, 0], atol=1e-5)
+    np.testing.assert_allclose(knee - hip, [0, 0, 0.22], atol=1e-5)
+    np.testing.assert_allclose(ankle - knee, [0, -0.22, 0], atol=1e-5)
     back = row(keypoints, "right_ankle") - row(keypoints, "right_knee")
-    np.testing.assert_allclose(back, [0, 0, -0.235], atol=1e-5)
+    np.testing.assert_allclose(back, [0, 0, -0.22], atol=1e-5)
 
 
 def test_camera_sees_the_left_side_on_the_right_of_who_faces_it():

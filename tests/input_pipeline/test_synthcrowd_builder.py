@@ -33,7 +33,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def no_rendering(monkeypatch):
-    def refuse(config):
+    def refuse(split, numbers):
         raise AssertionError("rendered again")
 
     monkeypatch.setattr(stream, "renderer", lambda config: refuse)
@@ -55,7 +55,11 @@ def test_examples_are_the_scenes(prepared):
             np.testing.assert_array_equal(example.keypoints, scene.keypoints[real])
             np.testing.assert_array_equal(example.bbox, scene.boxes[real])
             np.testing.assert_array_equal(example.area, scene.area[real])
-            assert np.abs(np.int32(example.image) - np.int32(scene.image)).mean() < 8  # JPEG
+            # Brightness survives JPEG; colour noise does not.
+            brightness = (
+                image.astype(float).mean(axis=-1) for image in (example.image, scene.image)
+            )
+            assert np.abs(np.subtract(*brightness)).mean() < 4
             assert not example.ignore_mask.any()
 
 
