@@ -5,6 +5,9 @@
     WORKDIR/checkpoints/STEP/training   the rest of the state: step, opt_state, ...
     WORKDIR/checkpoints/STEP/config     a copy of the config
 
+A checkpoint of variables alone, such as converted weights, is one such STEP folder
+without `training`, anywhere.
+
 Arrays are written from host memory under their names in the state's tree, so that
 a state can be any pytree with fields `step`, `params` and `batch_stats`, and a
 checkpoint can be read on any number of devices.
@@ -104,7 +107,7 @@ class Checkpoints:
         saved = _read_item(folder, "variables") | _read_item(folder, "training")
         saved = traverse_util.flatten_dict(saved)
         wanted = _named(template)
-        _check_same(saved, wanted, folder)
+        check_same(saved, wanted, folder, "use the config it was trained with, or another workdir")
         leaves = [np.asarray(saved[name], leaf.dtype) for name, leaf in wanted.items()]
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
@@ -122,7 +125,8 @@ def load_variables(path: str | os.PathLike) -> tuple[ConfigDict, Variables]:
     """The config and the variables of a trained model, without its optimiser.
 
     Args:
-        path: a workdir (its newest checkpoint is read) or one checkpoint's step folder.
+        path: a workdir (its newest checkpoint is read), one checkpoint's step folder, or
+            what `save_variables` wrote.
 
     Returns:
         The config, locked, and {"params", "batch_stats"} as NumPy arrays.
@@ -134,6 +138,30 @@ def load_variables(path: str | os.PathLike) -> tuple[ConfigDict, Variables]:
     config = _from_json(_read_item(folder, "config"))
     variables = _read_item(folder, "variables")
     return config, {name: variables.get(name, {}) for name in VARIABLES}
+
+
+def save_variables(
+    path: str | os.PathLike, config: ConfigDict, variables: Mapping[str, Any]
+) -> None:
+    """Writes a checkpoint for `load_variables`, whole or not at all.
+
+    Args:
+        path: a folder, absent or empty.
+        config: of the model.
+        variables: {"params", "batch_stats"}, of the model or of its backbone alone.
+
+    Raises:
+        UserError: the folder holds something, or cannot be written to.
+    """
+    folder = files.make_folder(path)
+    if any(folder.iterdir()):
+        raise UserError(f"The folder '{folder}' is not empty: name another one.")
+    items = ocp.args.Composite(
+        variables=ocp.args.PyTreeSave(jax.tree.map(np.asarray, dict(variables))),
+        config=ocp.args.JsonSave(_to_json(config)),
+    )
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(folder, args=items, force=True)
 
 
 def save_config(workdir: str | os.PathLike, config: ConfigDict) -> None:
@@ -177,8 +205,8 @@ def _named(state: Any) -> dict[tuple[str, ...], Any]:
     }
 
 
-def _check_same(saved: Mapping, wanted: Mapping, folder: pathlib.Path) -> None:
-    """UserError unless both trees have the same names and shapes."""
+def check_same(saved: Mapping, wanted: Mapping, where: str | os.PathLike, mend: str) -> None:
+    """UserError unless two flat trees, leaf by name tuple, have the same names and shapes."""
 
     def shape(tree, name):
         return str(np.shape(tree[name])).replace(" ", "") if name in tree else "absent"
@@ -194,10 +222,7 @@ def _check_same(saved: Mapping, wanted: Mapping, folder: pathlib.Path) -> None:
         for name in first
     )
     more = f"; and {len(different) - len(first)} more" if len(different) > len(first) else ""
-    raise UserError(
-        f"The checkpoint '{folder}' is of another config ({listed}{more}): "
-        "use the config it was trained with, or another workdir."
-    )
+    raise UserError(f"The checkpoint '{where}' is of another config ({listed}{more}): {mend}.")
 
 
 def _step_folder(path: pathlib.Path) -> pathlib.Path:

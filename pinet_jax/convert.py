@@ -14,10 +14,15 @@ import numpy as np
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from pinet_jax.errors import UserError
+from pinet_jax import weight_files, weight_fit
 from pinet_jax.models import pinet
 
 Path = tuple[str, ...]  # of a leaf: ("params", "backbone", "stem1", ...)
+Variables = dict[str, dict]
+
+BACKBONE = "backbone."  # before HRNet's own names in a released state dict
+IMAGENET_HEAD = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
+COUNTER = "num_batches_tracked"  # kept by PyTorch's norms; nothing here uses it
 
 _MODULES = (  # module path, joined by "/" -> released prefix of its conv and its norm
     (r"backbone/stem(\d)", r"backbone.conv\1", r"backbone.bn\1"),
@@ -69,7 +74,6 @@ _MODULES = (  # module path, joined by "/" -> released prefix of its conv and it
 _NORM_LEAVES = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _NORM_MODULES = ("BatchNorm_0", "norm", "hidden_norm")
 _WRAPPERS = {"Conv_0", "conv", "BatchNorm_0", "norm"}
-_COUNTER = "num_batches_tracked"  # kept by PyTorch's norms; nothing here uses it
 
 
 def released_name(path: Path) -> str:
@@ -110,61 +114,69 @@ def _from_released_layout(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda x: x.transpose(2, 3, 1, 0)
 
 
-def _template(config: ConfigDict) -> dict[Path, jax.ShapeDtypeStruct]:
-    model = pinet.build(config)
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, method="init_all"), image)
-    return traverse_util.flatten_dict(dict(shapes))
-
-
-def from_torch(state_dict: Mapping[str, np.ndarray], config: ConfigDict) -> dict:
-    """Variables {"params", "batch_stats"} of the model `config` describes.
+def from_torch(state_dict: Mapping[str, np.ndarray], config: ConfigDict) -> Variables:
+    """Variables of the model `config` describes, or of its backbone alone.
 
     Args:
-        state_dict: released names -> arrays, e.g. {n: t.numpy() for n, t in ...}.
+        state_dict: names -> arrays of a released PINet, or of an HRNet as published
+            for ImageNet by its authors or by timm, whose classification head is left
+            out. "module." before the names and a {"state_dict": ...} around them
+            change nothing.
         config: describes the model; its shapes must be those of the state dict.
 
+    Returns:
+        {"params": tree, "batch_stats": tree} of float32 NumPy arrays; of a bare
+        backbone the trees hold "backbone" and nothing else.
+
     Raises:
-        UserError: entries are missing, left over or of another shape; all are listed.
+        UserError: entries are missing, left over or of another shape. It names them
+            and the configs that would fit.
     """
-    template = _template(config)
-    names = {path: released_name(path) for path in template}
-    shapes = {
-        names[path]: _to_released_layout(path)(np.empty(leaf.shape)).shape
-        for path, leaf in template.items()
-    }
-    _check_entries({n: np.shape(x) for n, x in state_dict.items()}, shapes)
+    given = weight_files.unwrap(state_dict)
+    wanted = _entries(config)
+    if is_backbone(given):
+        given = {n: x for n, x in given.items() if not n.startswith(IMAGENET_HEAD)}
+        wanted = {
+            n.removeprefix(BACKBONE): entry for n, entry in wanted.items() if n.startswith(BACKBONE)
+        }
+    weight_fit.check(_shapes(given), {n: shape for n, (_, shape) in wanted.items()}, config)
     flat = {
-        path: np.ascontiguousarray(
-            _from_released_layout(path)(np.asarray(state_dict[name], np.float32))
-        )
-        for path, name in names.items()
+        path: np.ascontiguousarray(_from_released_layout(path)(np.asarray(given[name], np.float32)))
+        for name, (path, _) in wanted.items()
     }
     return traverse_util.unflatten_dict(flat)
 
 
 def to_torch(variables: Mapping) -> dict[str, np.ndarray]:
-    """Released state dict (names -> arrays) of variables; inverse of `from_torch`."""
+    """State dict (names -> arrays) of variables; the inverse of `from_torch`.
+
+    A model gets the released names, a backbone alone those of HRNet's authors.
+    """
     state_dict = {}
+    bare = set(variables["params"]) == {"backbone"}
     for path, leaf in traverse_util.flatten_dict(dict(variables)).items():
-        name = released_name(path)
+        name = released_name(path).removeprefix(BACKBONE if bare else "")
         state_dict[name] = np.ascontiguousarray(_to_released_layout(path)(np.asarray(leaf)))
         if path[-1] == "var":
-            state_dict[name.replace("running_var", _COUNTER)] = np.zeros((), np.int64)
+            state_dict[name.replace("running_var", COUNTER)] = np.zeros((), np.int64)
     return state_dict
 
 
-def _check_entries(given: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:
-    problems = [f"missing {n} {s}" for n, s in wanted.items() if n not in given]
-    problems += [
-        f"unknown {n} {s}" for n, s in given.items() if n not in wanted and not n.endswith(_COUNTER)
-    ]
-    problems += [
-        f"{n} has shape {given[n]}, the config wants {s}"
-        for n, s in wanted.items()
-        if n in given and given[n] != s
-    ]
-    if problems:
-        raise UserError(
-            f"The weights do not fit the config ({len(problems)} entries): {'; '.join(problems)}."
-        )
+def is_backbone(state_dict: Mapping[str, np.ndarray]) -> bool:
+    """Whether an unwrapped state dict is an HRNet's, without PINet's heads."""
+    return not any(name.startswith((BACKBONE, "ppg.", "pr.")) for name in state_dict)
+
+
+def _entries(config: ConfigDict) -> dict[str, tuple[Path, tuple[int, ...]]]:
+    """Released name -> (path in the variables, released shape) of a config's model."""
+    model = pinet.build(config)
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, method="init_all"), image)
+    return {
+        released_name(path): (path, _to_released_layout(path)(np.empty(leaf.shape)).shape)
+        for path, leaf in traverse_util.flatten_dict(dict(shapes)).items()
+    }
+
+
+def _shapes(state_dict: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    return {n: tuple(np.shape(x)) for n, x in state_dict.items() if not n.endswith(COUNTER)}

@@ -28,12 +28,20 @@ class Predictor:
         config: describes the model and, under `eval`, the test procedure.
         variables: {"params", "batch_stats"} of that model.
 
+    Raises:
+        UserError: they are of a backbone alone.
+
     Attributes:
         config: as given.
         compile_count: how many programs have been compiled so far.
     """
 
     def __init__(self, config: ConfigDict, variables: Mapping[str, Any]):
+        if "ppg" not in variables["params"]:
+            raise UserError(
+                "The checkpoint holds a backbone alone: train a model from it first, with "
+                "config.train.init_from."
+            )
         self.config = config
         self.compile_count = 0
         self._variables = jax.device_put(dict(variables))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from pinet_jax import checkpoints, parallel, training, visualize
@@ -21,6 +22,8 @@ PREFETCH = 2  # batches on their way to the device
 
 def train(config: ConfigDict, workdir: str) -> training.TrainState:
     """Trains to the end of config.train.epochs, from the newest checkpoint if any.
+
+    Without one it starts from the weights of config.train.init_from, or from fresh ones.
 
     Writes under `workdir`: config.json, checkpoints/, metrics.jsonl, TensorBoard
     events and loss_curves.png.
@@ -40,6 +43,8 @@ def train(config: ConfigDict, workdir: str) -> training.TrainState:
         if saved.latest_step() is not None:
             state = saved.restore(state)
             print(f"resuming at step {int(state.step)} of {num_steps}", flush=True)
+        elif config.train.init_from:
+            state = load_initial(state, config.train.init_from)
         checkpoints.save_config(workdir, config)
         step_fn = training.make_train_step(model, optimizer, config)
         with MetricsLog(workdir, resume_step=int(state.step)) as log:
@@ -49,6 +54,28 @@ def train(config: ConfigDict, workdir: str) -> training.TrainState:
         pathlib.Path(workdir) / "metrics.jsonl", pathlib.Path(workdir) / "loss_curves.png"
     )
     return state
+
+
+def load_initial(state: training.TrainState, path: str) -> training.TrainState:
+    """A fresh `state` with the weights of a checkpoint; step and moments stay fresh.
+
+    Args:
+        path: a checkpoint of the whole model or of its backbone alone.
+
+    Raises:
+        UserError: there is none, or it is of another model.
+    """
+    variables = checkpoints.load_variables(path)[1]
+    fresh = {"params": dict(state.params), "batch_stats": dict(state.batch_stats)}
+    parts = ["backbone"] if set(variables["params"]) == {"backbone"} else list(fresh["params"])
+    wanted = {kind: {p: tree[p] for p in parts if p in tree} for kind, tree in fresh.items()}
+    checkpoints.check_same(
+        traverse_util.flatten_dict(variables),
+        traverse_util.flatten_dict(wanted),
+        path,
+        "set config.train.init_from to one of this model, or of its backbone alone",
+    )
+    return state.replace(**{kind: tree | variables[kind] for kind, tree in fresh.items()})
 
 
 def examples_per_epoch(config: ConfigDict) -> int:
@@ -69,10 +96,9 @@ def _run(config, state, step_fn, saved, recorder, num_steps) -> training.TrainSt
             batch, host = next(batches)
             state, metrics = step_fn(state, batch)
             recorder.add(metrics, host)
-            at_end = step == num_steps
-            save = at_end or step % config.train.checkpoint_every == 0
-            if save or step % config.train.log_every == 0:
-                progress.update(step - progress.count, loss=recorder.write(step))
+            save = step == num_steps or step % config.train.checkpoint_every == 0
+            log = save or step % config.train.log_every == 0
+            progress.update(**({"loss": recorder.write(step)} if log else {}))
             if save:
                 saved.save(state)
     return state

@@ -1,9 +1,8 @@
-"""What all tests share: four CPU devices, one compilation cache, the released weights."""
+"""What all tests share: quick compilation, four CPU devices, the released weights."""
 
 import importlib.util
 import os
 import pathlib
-from collections.abc import Callable
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -16,28 +15,15 @@ GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compiled programs outlive the session, and the programs under test find them too."""
-    folder = str(config.cache.mkdir("xla"))
-    for name, value in (
-        ("jax_compilation_cache_dir", folder),
-        ("jax_persistent_cache_min_compile_time_secs", 0.5),
-    ):
+    """Compiles quickly and once, here and in the programs that tests start."""
+    settings = {
+        "jax_compilation_cache_dir": str(config.cache.mkdir("xla")),
+        "jax_persistent_cache_min_compile_time_secs": 0.5,
+        "jax_disable_most_optimizations": True,
+    }
+    for name, value in settings.items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)
-
-
-@pytest.fixture
-def use_devices(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """`use_devices(n)`: for the rest of the test there are `n` devices."""
-    devices = jax.devices()
-
-    def use(count: int) -> None:
-        if len(devices) < count:
-            pytest.skip(f"needs {count} devices, there are {len(devices)}")
-        monkeypatch.setattr(jax, "devices", lambda: devices[:count])
-        monkeypatch.setattr(jax, "device_count", lambda: count)
-
-    return use
 
 
 @pytest.fixture(scope="session")

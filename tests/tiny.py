@@ -3,6 +3,9 @@
 import pathlib
 from typing import Any
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -52,6 +55,21 @@ def get_config() -> ConfigDict:
 def config(**overrides: Any) -> ConfigDict:
     """The tiny config, locked; `overrides` are dotted fields, passed as **{"a.b": c}."""
     return load_config(str(PATH), overrides)
+
+
+def random_variables(model: nn.Module, seed: int = 0) -> dict[str, Any]:
+    """Variables that keep all activations alive, without compiling the initialisation."""
+    rng = np.random.default_rng(seed)
+
+    def fill(path, leaf):
+        if path[-1].key in ("scale", "var"):
+            return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+        fan_in = max(1, leaf.size // leaf.shape[-1])
+        return rng.normal(0, fan_in**-0.5, leaf.shape).astype(np.float32)
+
+    image = jnp.zeros((1, 64, 64, 3))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, method="init_all"))
+    return jax.tree_util.tree_map_with_path(fill, dict(shapes))
 
 
 def batch(

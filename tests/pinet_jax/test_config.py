@@ -1,0 +1,76 @@
+import pytest
+from ml_collections import ConfigDict
+
+from pinet_jax.config import CONFIG_DIR, load_config, set_field
+from pinet_jax.errors import UserError
+from pinet_jax.models import pinet
+
+NAMES = sorted(path.stem for path in CONFIG_DIR.glob("[a-z]*.py"))
+
+
+def fields(config, prefix=""):
+    """Dotted names."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from fields(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_has_the_fields_of_base_and_describes_a_network(name):
+    config = load_config(name)
+    assert set(fields(config)) == set(fields(load_config("base")))
+    assert config.is_locked and config.model.is_locked
+    model = pinet.build(config)
+    assert model.num_keypoints in (14, 17) and model.parts
+
+
+def test_the_papers_recipe():
+    config = load_config("coco")
+    assert (config.train.input_size, config.train.batch_size, config.train.epochs) == (512, 40, 140)
+    assert config.train.drop_epochs == (90, 120) and config.train.learning_rate == 1e-3
+    assert config.losses.offset_weight == config.losses.refinement_weight == 0.03
+    assert config.model.width == 32 and config.model.graph_layers == 2
+    assert config.targets.convention == "released"
+
+
+def test_overrides():
+    config = load_config("base", {"eval.scales": (0.5, 1.0, 2.0), "seed": 7})
+    assert config.eval.scales == (0.5, 1.0, 2.0) and config.seed == 7
+    set_field(config, "model.width", 18)
+    assert config.model.width == 18
+    assert load_config("base").seed == 0  # every call has its own
+
+
+def test_a_config_by_path(tmp_path):
+    path = tmp_path / "mine.py"
+    text = (
+        "from configs import base\ndef get_config():\n    c = base.get_config()\n    c.seed = 5\n"
+    )
+    path.write_text(text + "    return c\n")
+    assert load_config(str(path)).seed == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "words"),
+    [
+        ("cocoa", None, r"No config 'cocoa': .*coco"),
+        ("absent/mine.py", None, r"No config 'absent/mine.py'"),
+        ("base", {"eval.flipp": True}, r"no field 'eval.flipp'"),
+        ("base", {"evaluation.flip": True}, r"no field 'evaluation.flip'"),
+        ("base", {"model.width": "wide"}, r"config\.model\.width: "),
+    ],
+)
+def test_mistakes(name, overrides, words):
+    with pytest.raises(UserError, match=words):
+        load_config(name, overrides)
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["dtype", "model.conv_init", "model.graph", "model.sampling", "targets.convention"],
+)
+def test_unknown_choices_are_named(field):
+    with pytest.raises(UserError, match=rf"config\.{field}: 'other' is not one of"):
+        pinet.build(load_config("base", {field: "other"}))
