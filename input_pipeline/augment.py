@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
 
+from pinet_jax.errors import UserError
+
 STRIDE = 4  # input pixels a heatmap pixel
 TRANSLATION_UNIT = 200.0  # the crop side in units of config.augmentation.translation
 
@@ -30,6 +32,16 @@ class Augmentation:
     scale: float
     translation: tuple[float, float]
     flip: bool
+
+
+def check(config: ConfigDict) -> None:
+    """UserError unless `config.augmentation` holds limits that crops can be drawn from."""
+    scale = config.scale
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+        raise UserError(
+            f"config.augmentation.scale is {scale}: give two numbers above 0, the smallest "
+            "crop side and the largest, in short sides of the image."
+        )
 
 
 def sample_parameters(rng: np.random.Generator, config: ConfigDict) -> Augmentation:

@@ -41,8 +41,9 @@ def train_batches(
         image_id int64 [B]; num_dropped int32 [B], persons that found no slot.
 
     Raises:
-        UserError: bad data, no image to train on, or a batch that hosts cannot share.
+        UserError: bad data or limits, no image to train on, or a batch that hosts cannot share.
     """
+    augment.check(config.augmentation)
     batch_size = config.train.batch_size
     if batch_size % host_count:
         raise UserError(

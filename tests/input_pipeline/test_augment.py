@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline import augment
 from pinet_jax import network_input, skeletons
+from pinet_jax.errors import UserError
 
 SIZE = 96
 FLIP_ORDER = skeletons.COCO.flip_order
@@ -174,3 +175,9 @@ def test_an_empty_image_has_empty_slots():
     assert padded.shape == (4, 17, 3)
     assert not area.any()
     assert dropped == 0
+
+
+@pytest.mark.parametrize("scale", [(1.0,), (1.0, 1.2, 1.4), (1.5, 0.75), (0.0, 1.0)])
+def test_limits_that_are_no_limits_are_refused(scale):
+    with pytest.raises(UserError, match=r"config\.augmentation\.scale"):
+        augment.check(ConfigDict({"scale": scale}))
