@@ -83,6 +83,7 @@ def get_config() -> ConfigDict:
 
     config.eval = ConfigDict()
     config.eval.input_size = 512  # short side at scale 1
+    config.eval.square = 0.0  # else side of a square view, in short sides: one size for all
     config.eval.batch_size = 8
     config.eval.scales = (1.0,)
     config.eval.flip = True

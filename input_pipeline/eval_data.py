@@ -60,7 +60,10 @@ def eval_batches(
 
     def load(position: np.int64) -> list[np.ndarray]:
         example = examples[numbers[position]]
-        ready = network_input.prepare(example.image, config.eval.input_size, config.eval.scales)
+        settings = config.eval
+        ready = network_input.prepare(
+            example.image, settings.input_size, settings.scales, settings.square
+        )
         to_image = np.asarray(ready.to_image, np.float32)
         return [to_image, np.int64(example.image_id), np.bool_(valid[position]), *ready.images]
 
@@ -147,7 +150,9 @@ def plan_batches(
 def _network_sizes(index: Index, config: ConfigDict) -> list[tuple]:
     return [
         tuple(
-            network_input.network_size(int(height), int(width), config.eval.input_size, scale)
+            network_input.network_size(
+                int(height), int(width), config.eval.input_size, scale, config.eval.square
+            )
             for scale in config.eval.scales
         )
         for height, width in zip(index.height, index.width, strict=True)

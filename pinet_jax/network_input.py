@@ -3,6 +3,9 @@
 The short side goes to `input_size * scale` pixels, the long side follows and is
 padded with black to a multiple of 64 (at scale 1), and the image's centre lands
 on the input's centre. NumPy and OpenCV only.
+
+With `square` every image is instead seen through a square of that many of its short
+sides, as a training crop is that is not augmented: one network size for all images.
 """
 
 from collections.abc import Sequence
@@ -31,9 +34,13 @@ class NetworkInput(NamedTuple):
     to_image: Float32[np.ndarray, "2 3"]
 
 
-def network_size(height: int, width: int, input_size: int, scale: float) -> tuple[int, int]:
+def network_size(
+    height: int, width: int, input_size: int, scale: float, square: float = 0.0
+) -> tuple[int, int]:
     """Height and width in pixels of the network's input for an image of `height` x `width`."""
     short = int(input_size * scale)
+    if square:
+        return short, short
     follows = input_size / min(height, width) * max(height, width)
     blocks = int((follows + LONG_SIDE_MULTIPLE - 1) // LONG_SIDE_MULTIPLE)
     long = int(blocks * LONG_SIDE_MULTIPLE * scale)
@@ -41,20 +48,29 @@ def network_size(height: int, width: int, input_size: int, scale: float) -> tupl
 
 
 def network_transform(
-    height: int, width: int, input_size: int, scale: float
+    height: int, width: int, input_size: int, scale: float, square: float = 0.0
 ) -> Float[np.ndarray, "2 3"]:
     """Affine map from image pixels to network-input pixels, (x, y, 1) -> (x, y), float64."""
-    out_height, out_width = network_size(height, width, input_size, scale)
-    zoom = int(input_size * scale) / min(height, width)
+    out_height, out_width = network_size(height, width, input_size, scale, square)
+    zoom = int(input_size * scale) / (min(height, width) * (square or 1.0))
     center = np.array([int(width / 2 + 0.5), int(height / 2 + 0.5)])
     shift = np.array([out_width, out_height]) / 2 - zoom * center
     return np.column_stack([zoom * np.eye(2), shift])
 
 
 def prepare(
-    image: UInt8[np.ndarray, "_ _ 3"], input_size: int, scales: Sequence[float]
+    image: UInt8[np.ndarray, "_ _ 3"],
+    input_size: int,
+    scales: Sequence[float],
+    square: float = 0.0,
 ) -> NetworkInput:
     """The network's input for one RGB image at every scale.
+
+    Args:
+        image: RGB.
+        input_size: pixels of the short side, or of the side of the square.
+        scales: factors on it.
+        square: side of a square view in short sides of the image; 0: all of the image.
 
     Raises:
         UserError: at some scale the input is no multiple of the network's stride.
@@ -62,10 +78,11 @@ def prepare(
     height, width = image.shape[:2]
     warped = []
     for scale in scales:
-        size = network_size(height, width, input_size, scale)
+        size = network_size(height, width, input_size, scale, square)
         _check_size(size, input_size, scale)
-        warped.append(_warp(image, network_transform(height, width, input_size, scale), size))
-    from_image = network_transform(height, width, input_size, 1.0)
+        transform = network_transform(height, width, input_size, scale, square)
+        warped.append(_warp(image, transform, size))
+    from_image = network_transform(height, width, input_size, 1.0, square)
     to_image = cv2.invertAffineTransform(from_image).astype(np.float32)
     return NetworkInput(tuple(warped), to_image)
 

@@ -99,7 +99,7 @@ class Predictor:
         settings = self.config.eval
         same_size = defaultdict(list)
         for index, image in enumerate(images):
-            size = network_size(*image.shape[:2], settings.input_size, 1.0)
+            size = network_size(*image.shape[:2], settings.input_size, 1.0, settings.square)
             same_size[size].append(index)
         step = settings.batch_size
         return [
@@ -110,7 +110,10 @@ class Predictor:
 
     def _predict(self, images: Sequence[np.ndarray]) -> list[People]:
         settings = self.config.eval
-        inputs = [prepare(image, settings.input_size, settings.scales) for image in images]
+        inputs = [
+            prepare(image, settings.input_size, settings.scales, settings.square)
+            for image in images
+        ]
         batch = _stack(inputs, settings.batch_size)
         people = jax.device_get(self.predict_batch(batch.images, batch.to_image))
         return [people.of_image(row) for row in range(len(images))]

@@ -181,3 +181,15 @@ def test_an_empty_image_has_empty_slots():
 def test_limits_that_are_no_limits_are_refused(scale):
     with pytest.raises(UserError, match=r"config\.augmentation\.scale"):
         augment.check(ConfigDict({"scale": scale}))
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (61, 91), (97, 64)])
+def test_a_square_network_input_is_the_plain_crop(height, width):
+    """So a model trained without augmentation is tested on the very pictures it was trained on."""
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    crop = augment.Augmentation(0.0, 1.6, (0.0, 0.0), False)
+    matrix = augment.affine(crop, height, width, 128)
+    seen = network_input.prepare(image, 128, (1.0,), square=1.6)
+    np.testing.assert_array_equal(seen.images[0], augment.warp_image(image, matrix, 128))
+    back = np.vstack([seen.to_image, [0, 0, 1]]) @ np.vstack([matrix, [0, 0, 1]])
+    np.testing.assert_allclose(back, np.eye(3), atol=1e-4)
