@@ -30,10 +30,11 @@ def evaluate(config: ConfigDict, variables: Mapping[str, Any], out: pathlib.Path
     from input_pipeline import eval_data
 
     split = config.dataset.eval_split
+    annotations = eval_data.annotations_path(config, split)
+    eval_data.num_eval_images(config, split)  # prepares the data, or says what is wrong with it
     out = files.make_folder(out)
     results = predict_split(config, variables, split)
     files.write_text(out / "results.json", json.dumps(results))
-    annotations = eval_data.annotations_path(config, split)
     skeleton = skeletons.get(config.dataset.skeleton)
     metrics = evaluation.evaluate(results, annotations, skeleton, config.eval.max_detections)
     files.write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")

@@ -1,6 +1,7 @@
 """The training run: data, steps, logs and checkpoints around `training.train_step`."""
 
 import collections
+import functools
 import math
 import pathlib
 from collections.abc import Iterator
@@ -38,13 +39,10 @@ def train(config: ConfigDict, workdir: str) -> training.TrainState:
     num_steps = training.total_steps(config, steps_per_epoch)
     schedule = training.learning_rate(config, steps_per_epoch)
     optimizer = training.make_optimizer(schedule)
-    state = training.create_state(model, optimizer, config.seed)
     with checkpoints.Checkpoints(workdir, config.train.keep_checkpoints) as saved:
-        if saved.latest_step() is not None:
-            state = saved.restore(state)
+        state = _first_state(config, saved, model, optimizer)
+        if state.step:
             print(f"resuming at step {int(state.step)} of {num_steps}", flush=True)
-        elif config.train.init_from:
-            state = load_initial(state, config.train.init_from)
         checkpoints.save_config(workdir, config)
         step_fn = training.make_train_step(model, optimizer, config)
         with MetricsLog(workdir, resume_step=int(state.step)) as log:
@@ -54,6 +52,18 @@ def train(config: ConfigDict, workdir: str) -> training.TrainState:
         pathlib.Path(workdir) / "metrics.jsonl", pathlib.Path(workdir) / "loss_curves.png"
     )
     return state
+
+
+def _first_state(
+    config: ConfigDict, saved: checkpoints.Checkpoints, model, optimizer
+) -> training.TrainState:
+    """That of the newest checkpoint if there is one, else a fresh one."""
+    fresh = functools.partial(training.create_state, model, optimizer, config.seed)
+    if saved.latest_step() is not None:
+        return saved.restore(jax.eval_shape(fresh))
+    if config.train.init_from:
+        return load_initial(fresh(), config.train.init_from)
+    return fresh()
 
 
 def load_initial(state: training.TrainState, path: str) -> training.TrainState:
