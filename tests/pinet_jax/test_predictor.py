@@ -6,6 +6,7 @@ from pinet_jax import checkpoints
 from pinet_jax.errors import UserError
 from pinet_jax.models import pinet
 from pinet_jax.predictor import Predictor
+from tests import tiny
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def config():
 
 @pytest.fixture(scope="module")
 def variables(config):
-    return pinet.init(pinet.build(config), seed=3)
+    return tiny.random_variables(pinet.build(config), seed=3)
 
 
 @pytest.fixture(scope="module")
