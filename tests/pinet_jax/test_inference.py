@@ -1,5 +1,4 @@
 import functools
-import importlib.util
 import pathlib
 
 import flax.linen as nn
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.base import get_config
-from pinet_jax import convert, decoding, inference, skeletons
+from pinet_jax import decoding, inference, skeletons
 from pinet_jax.fusion import suppress_and_fuse
 from pinet_jax.models import pinet
 from pinet_jax.network_input import prepare
@@ -20,17 +19,6 @@ QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
 
 # ---- The released network's numbers, on W32 with stand-in weights
-
-
-@pytest.fixture(scope="module")
-def released():
-    """Config, model and variables that the golden arrays were computed with."""
-    spec = importlib.util.spec_from_file_location("golden_weights", GOLDEN / "weights.py")
-    weights = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(weights)
-    config = get_config()
-    config.dtype = "float32"
-    return config, pinet.build(config), convert.from_torch(weights.state_dict(), config)
 
 
 def run_quick_compile(function, *args):

@@ -1,3 +1,5 @@
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -110,3 +112,18 @@ def test_from_checkpoint(monkeypatch, config, variables, predictor):
     loaded = Predictor.from_checkpoint("run")
     found, want = loaded(IMAGES[:1])[0], predictor(IMAGES[:1])[0]
     np.testing.assert_array_equal(found.keypoints, want.keypoints)
+
+
+def test_the_golden_image(released):
+    """An image in, people out, as the authors' implementation finds them."""
+    golden = np.load(pathlib.Path(__file__).parent.parent / "golden" / "evaluate_image_coco.npz")
+    config, _, variables = released
+    config = config.copy_and_resolve_references()
+    config.eval.update(input_size=int(golden["input_size"]), batch_size=1)
+    (people,) = Predictor(config, variables)([golden["image_u8"]])
+    order = np.argsort(-golden["fused_scores"])
+    assert len(people.scores) == len(order)
+    want = golden["fused_xy_score"][order]
+    # Another OpenCV warps to up to two other grey levels; with the same, 1e-3 holds.
+    np.testing.assert_allclose(people.keypoints, want[..., :2], atol=0.1)
+    np.testing.assert_allclose(people.scores, golden["fused_scores"][order], atol=1e-3)
