@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
 
 from pinet_jax.errors import UserError
+from pinet_jax.network_input import HEATMAP_STRIDE
 
-STRIDE = 4  # input pixels a heatmap pixel
 TRANSLATION_UNIT = 200.0  # the crop side in units of config.augmentation.translation
 
 
@@ -125,8 +125,10 @@ def warp_region_mask(
     Heatmap pixel (i, j) is input pixel (4i, 4j), as for keypoints. What lies outside
     the image is True: there is nobody there to find, and at test time it is there too.
     """
-    side = input_size // STRIDE
-    warped = cv2.warpAffine(ignore_mask, matrix / STRIDE, (side, side), flags=cv2.INTER_NEAREST)
+    side = input_size // HEATMAP_STRIDE
+    warped = cv2.warpAffine(
+        ignore_mask, matrix / HEATMAP_STRIDE, (side, side), flags=cv2.INTER_NEAREST
+    )
     return warped == 0
 
 

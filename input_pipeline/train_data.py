@@ -13,6 +13,7 @@ from input_pipeline.quiet_tf import tf
 from input_pipeline.stream import numpy_stream
 from pinet_jax import skeletons
 from pinet_jax.errors import UserError
+from pinet_jax.network_input import HEATMAP_STRIDE
 
 Batch = dict[str, np.ndarray]
 
@@ -129,7 +130,7 @@ def _epoch_order(seed: int, epoch: int, num_examples: int) -> Int[np.ndarray, " 
 def _element_specs(config: ConfigDict) -> dict[str, tf.TensorSpec]:
     size, slots = config.train.input_size, config.dataset.max_persons
     num_keypoints = skeletons.get(config.dataset.skeleton).num_keypoints
-    side = size // augment.STRIDE
+    side = size // HEATMAP_STRIDE
     return {
         "image": tf.TensorSpec((size, size, 3), tf.uint8),
         "keypoints": tf.TensorSpec((slots, num_keypoints, 3), tf.float32),

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int32
 
+from pinet_jax.network_input import HEATMAP_STRIDE
 from pinet_jax.sampling import read_pixels
-
-STRIDE = 4  # network-input pixels a heatmap pixel
 
 
 @struct.dataclass
@@ -129,7 +128,7 @@ def keypoint_scores(
         size: height and width of the network input of scale 1.
     """
     reads = [
-        read_keypoint_heatmaps(maps, poses * (scale / STRIDE))
+        read_keypoint_heatmaps(maps, poses * (scale / HEATMAP_STRIDE))
         for maps, scale in zip(heatmaps, scales, strict=True)
     ]
     return jnp.where(inside_map(poses, *size), sum(reads) / len(reads), 0)

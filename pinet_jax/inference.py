@@ -14,10 +14,11 @@ from jaxtyping import Array, Bool, Float, Int32, UInt8
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
-from pinet_jax.decoding import STRIDE, find_peaks, keypoint_scores, read_poses
+from pinet_jax.decoding import find_peaks, keypoint_scores, read_poses
 from pinet_jax.fusion import AnyArray, People, suppress_and_fuse
 from pinet_jax.models.pinet import PINet
 from pinet_jax.models.ppg import Maps
+from pinet_jax.network_input import HEATMAP_STRIDE
 from pinet_jax.preprocess import normalise
 
 __all__ = ["Candidates", "People", "candidates", "predict"]
@@ -98,7 +99,9 @@ def candidates(
         *(one_scale(model, variables, normalise(image), config) for image in images), strict=True
     )
     found = _comparable(found, scales, config.eval.scale_decrease)
-    found = [_move(f, lambda p, s=s: p * STRIDE / s) for f, s in zip(found, scales, strict=True)]
+    found = [
+        _move(f, lambda p, s=s: p * HEATMAP_STRIDE / s) for f, s in zip(found, scales, strict=True)
+    ]
     found = jax.tree.map(lambda *arrays: jnp.concatenate(arrays, 1), *found)
     size = tuple(round(side / scales[0]) for side in images[0].shape[1:3])
     r_k = keypoint_scores(heatmaps, scales, found.poses, size)

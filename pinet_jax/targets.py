@@ -13,9 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
 from pinet_jax.errors import UserError
+from pinet_jax.network_input import HEATMAP_STRIDE
 from pinet_jax.skeletons import Parts
-
-HEATMAP_STRIDE = 4  # input pixels a heatmap pixel: the backbone's two stride-2 convolutions
 
 
 @struct.dataclass

@@ -13,6 +13,7 @@ from input_pipeline.synthcrowd import body
 from input_pipeline.synthcrowd.render import TILE, Scene, render_scene, sequential_on_cpu
 from pinet_jax import skeletons
 from pinet_jax.errors import UserError
+from pinet_jax.network_input import HEATMAP_STRIDE
 
 SPLITS = ("train", "val")  # disjoint families of scenes; the stream is of the first
 
@@ -48,7 +49,8 @@ def batches(
     _check_stream(config, batch_size, host_count)
     size, share = config.synthcrowd.image_size, batch_size // host_count
     render = renderer(config)
-    mask = np.ones((share, size // 4, size // 4), bool)
+    side = size // HEATMAP_STRIDE
+    mask = np.ones((share, side, side), bool)
     pack = jax.jit(lambda scenes: _pack(scenes, config.dataset.max_persons))
     step = start_step
     while True:
