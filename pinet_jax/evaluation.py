@@ -17,7 +17,6 @@ from pinet_jax.errors import UserError
 from pinet_jax.skeletons import Skeleton
 
 PERSON = 1  # category id, in all the datasets
-MAX_DETECTIONS = 20  # the COCO keypoint task's; people scored an image
 AREA_OF_BOX = 0.53  # body over box, where annotations give no area (CrowdPose's protocol)
 
 # Metric -> (what is averaged, OKS threshold or None for all, objects counted).
@@ -77,7 +76,7 @@ def evaluate(
     results: list[dict[str, Any]],
     annotations_path: str | os.PathLike,
     skeleton: Skeleton,
-    max_detections: int = MAX_DETECTIONS,
+    max_detections: int,
     image_ids: Iterable[int] | None = None,
 ) -> dict[str, float]:
     """Average precision and recall of `results`, over OKS .50:.05:.95.
@@ -86,7 +85,7 @@ def evaluate(
         results: detections in the COCO results format, of any number of images.
         annotations_path: ground truth, a COCO keypoint JSON.
         skeleton: its sigmas are the OKS constants.
-        max_detections: how many of the best are scored an image.
+        max_detections: how many of the best are scored an image; the COCO task has 20.
         image_ids: the images that count; all of the annotations' unless given.
 
     Returns:

@@ -9,6 +9,7 @@ from pinet_jax import skeletons
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation import coco_results, evaluate, table
 
+MOST = 20  # detections scored an image
 DATA = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
@@ -98,7 +99,7 @@ def test_scores_of_the_official_example():
     folder = DATA / "evaluation"
     expected = json.loads((folder / "expected.json").read_text())["example_coco"]
     results = json.loads((folder / "example_coco_preds.json").read_text())
-    metrics = evaluate(results, folder / "example_coco_val.json", skeletons.COCO)
+    metrics = evaluate(results, folder / "example_coco_val.json", skeletons.COCO, MOST)
     rounded = [round(metrics[name], 4) for name in expected["metrics"]]
     assert rounded == expected["expected_4dp"]
 
@@ -119,7 +120,7 @@ def test_agrees_with_a_slow_reference(tmp_path, skeleton):
     ]
     path = write_truth(tmp_path / "truth.json", annotations)
     results = [detection(*d) for d in detections]
-    metrics = evaluate(results, path, skeleton)
+    metrics = evaluate(results, path, skeleton, MOST)
     areas = iter(annotations)
     with_areas = {i: [(k, next(areas)["area"]) for k in people] for i, people in truths.items()}
     thresholds = {"AP": np.arange(0.5, 1, 0.05), "AP50": [0.5], "AP75": [0.75]}
@@ -135,12 +136,12 @@ def test_the_truth_as_detections_scores_one(tmp_path):
     annotations = [person(i // 3, keypoints, i + 1) for i, keypoints in enumerate(people)]
     path = write_truth(tmp_path / "truth.json", annotations)
     results = [detection(i // 3, k[:, :2], 0.5) for i, k in enumerate(people)]
-    metrics = evaluate(results, path, skeletons.COCO)
+    metrics = evaluate(results, path, skeletons.COCO, MOST)
     assert metrics["AP"] == metrics["AP50"] == metrics["AR"] == pytest.approx(1)
     # A person missed lowers recall; an image left out does not count.
-    half = evaluate(results[:3], path, skeletons.COCO)
+    half = evaluate(results[:3], path, skeletons.COCO, MOST)
     assert half["AR"] == pytest.approx(0.5)
-    only = evaluate(results[:3], path, skeletons.COCO, image_ids=[0])
+    only = evaluate(results[:3], path, skeletons.COCO, MOST, image_ids=[0])
     assert only["AP"] == only["AR"] == pytest.approx(1)
 
 
@@ -156,7 +157,7 @@ def test_detections_beyond_the_limit_do_not_count(tmp_path):
 def test_no_results_score_zero_and_nothing_is_printed(tmp_path, capsys):
     keypoints = random_people(np.random.default_rng(3), skeletons.COCO, 1)[0]
     path = write_truth(tmp_path / "truth.json", [person(1, keypoints, 1, area=200.0**2)])
-    metrics = evaluate([], path, skeletons.COCO)
+    metrics = evaluate([], path, skeletons.COCO, MOST)
     assert metrics["AP"] == metrics["AR"] == metrics["APL"] == 0
     assert metrics["APM"] == -1  # no person of that size
     assert capsys.readouterr().out == ""
@@ -169,7 +170,7 @@ def test_an_area_that_is_absent_is_a_part_of_the_box(tmp_path):
     without = {name: value for name, value in with_area.items() if name != "area"}
     results = [detection(1, keypoints[:, :2] + 5, 0.5)]
     scores = [
-        evaluate(results, write_truth(tmp_path / f"{i}.json", [a]), skeletons.CROWDPOSE)
+        evaluate(results, write_truth(tmp_path / f"{i}.json", [a]), skeletons.CROWDPOSE, MOST)
         for i, a in enumerate((with_area, without))
     ]
     assert scores[0] == scores[1]
@@ -180,7 +181,7 @@ def test_results_are_not_changed(tmp_path):
     path = write_truth(tmp_path / "truth.json", [person(1, keypoints, 1)])
     results = [detection(1, keypoints[:, :2], 0.5)]
     before = json.dumps(results)
-    evaluate(results, path, skeletons.COCO)
+    evaluate(results, path, skeletons.COCO, MOST)
     assert json.dumps(results) == before
 
 
@@ -189,17 +190,17 @@ def test_wrong_files_and_strange_images_are_named(tmp_path):
     path = write_truth(tmp_path / "truth.json", [person(1, keypoints, 1)])
     results = [detection(1, keypoints[:, :2], 0.5)]
     with pytest.raises(UserError, match=r"image 9, which '.*truth.json' does not list"):
-        evaluate([results[0] | {"image_id": 9}], path, skeletons.COCO)
+        evaluate([results[0] | {"image_id": 9}], path, skeletons.COCO, MOST)
     with pytest.raises(UserError, match=r"17 keypoints a person .* 'crowdpose' 14"):
-        evaluate([], path, skeletons.CROWDPOSE)
+        evaluate([], path, skeletons.CROWDPOSE, MOST)
     with pytest.raises(UserError, match="results are not of the skeleton 'coco'"):
-        evaluate([results[0] | {"keypoints": [0.0] * 42}], path, skeletons.COCO)
+        evaluate([results[0] | {"keypoints": [0.0] * 42}], path, skeletons.COCO, MOST)
     with pytest.raises(UserError, match=r"Cannot read the annotations '.*absent.json'"):
-        evaluate([], tmp_path / "absent.json", skeletons.COCO)
+        evaluate([], tmp_path / "absent.json", skeletons.COCO, MOST)
     for content in ("{", "[]", '{"annotations": [{"id": 1}]}'):
         (tmp_path / "bad.json").write_text(content)
         with pytest.raises(UserError, match=r"bad.json' is not a COCO keypoint"):
-            evaluate([], tmp_path / "bad.json", skeletons.COCO)
+            evaluate([], tmp_path / "bad.json", skeletons.COCO, MOST)
 
 
 def test_results_hold_the_best_people_in_the_coco_format():
