@@ -19,6 +19,7 @@ from absl import flags
 
 from pinet_jax import checkpoints, evaluation, files, program, skeletons, visualize
 from pinet_jax.errors import UserError
+from pinet_jax.fusion import People
 from pinet_jax.image_files import find_images, read_image
 from pinet_jax.predictor import Predictor
 from pinet_jax.progress import Progress
@@ -51,7 +52,7 @@ def main(arguments: list[str]) -> int:
                 found = evaluation.coco_results(image_id, people, config.eval.max_detections)
                 images.append(record)
                 results += [result | {"file_name": record["file_name"]} for result in found]
-                save_picture(pictures[image_id - 1], image, people, config.dataset.skeleton)
+                save_picture(pictures[image_id - 1], image, people, skeletons.of(config))
                 progress.update()
     write_predictions(pathlib.Path(OUT.value), images, results)
     for failure in failures:
@@ -105,7 +106,9 @@ def image_record(image_id: int, path: pathlib.Path, image: np.ndarray) -> dict[s
     return {"id": image_id, "file_name": str(path), "width": width, "height": height}
 
 
-def save_picture(path: pathlib.Path, image: np.ndarray, people, skeleton: str) -> None:
+def save_picture(
+    path: pathlib.Path, image: np.ndarray, people: People, skeleton: skeletons.Skeleton
+) -> None:
     """Draws the people that score enough and writes the PNG."""
     shown = np.asarray(people.scores) >= MIN_SCORE.value
     drawing = visualize.draw_people(
@@ -113,7 +116,7 @@ def save_picture(path: pathlib.Path, image: np.ndarray, people, skeleton: str) -
         people.keypoints[shown],
         people.keypoint_scores[shown],
         people.scores[shown],
-        skeletons.get(skeleton),
+        skeleton,
     )
     visualize.save_png(drawing, path)
 

@@ -15,9 +15,15 @@ def get_config() -> ConfigDict:
     config.compilation_cache = "~/.cache/pinet_jax/xla"  # "" switches it off
 
     config.dataset = ConfigDict()
-    config.dataset.name = "coco"  # coco | synthcrowd (on disk) | synthcrowd_stream
+    # coco | ochuman | crowdpose | custom | synthcrowd (on disk) | synthcrowd_stream
+    config.dataset.name = "coco"
     config.dataset.skeleton = "coco"  # see pinet_jax/skeletons.py
-    config.dataset.data_dir = ""  # the official download; where a synthetic crowd is rendered
+    config.dataset.custom_skeleton = ConfigDict()  # one's own: skeletons.use
+    # The official download or what input_pipeline.prepare made of it; where a synthetic
+    # crowd is rendered.
+    config.dataset.data_dir = ""
+    config.dataset.annotations = "annotations/{split}.json"  # of "custom", in data_dir
+    config.dataset.images = "images"  # of "custom", in data_dir; may hold {split}
     config.dataset.prepared_dir = "~/.cache/pinet_jax/datasets"  # TFDS files of downloads
     config.dataset.train_split = "train"
     config.dataset.eval_split = "val"
@@ -72,6 +78,7 @@ def get_config() -> ConfigDict:
     config.train.init_from = ""  # checkpoint to start from, of the model or its backbone
     config.train.input_size = 512
     config.train.batch_size = 40  # over all devices
+    config.train.accumulation = 1  # parts a device's share is worked off in, to save memory
     config.train.epochs = 140.0
     config.train.learning_rate = 1e-3
     config.train.schedule = "step"  # or "cosine"
@@ -79,7 +86,8 @@ def get_config() -> ConfigDict:
     config.train.warmup_steps = 0
     config.train.log_every = 50  # steps
     config.train.checkpoint_every = 1000  # steps
-    config.train.keep_checkpoints = 3
+    config.train.keep_checkpoints = 3  # newest
+    config.train.eval_every = 0  # steps between evaluations, which keep the best; 0: none
 
     config.eval = ConfigDict()
     config.eval.input_size = 512  # short side at scale 1
@@ -94,4 +102,6 @@ def get_config() -> ConfigDict:
     config.eval.scale_decrease = 1.0  # factor on part scores of other scales
     config.eval.oks_threshold = 0.7  # of the suppression
     config.eval.max_detections = 20  # scored an image
+    # Of a person's box with its nearest: edges of the intervals of the paper's Fig. 5.
+    config.eval.iou_intervals = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     return config

@@ -43,7 +43,7 @@ class CocoKeypoints(prepared.LocalBuilder):
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        num_keypoints = skeletons.get(self._config.dataset.skeleton).num_keypoints
+        num_keypoints = skeletons.of(self._config).num_keypoints
         return tfds.core.DatasetInfo(builder=self, features=features(num_keypoints))
 
     def _split_generators(self, dl_manager) -> dict[str, Iterator]:
@@ -53,7 +53,7 @@ class CocoKeypoints(prepared.LocalBuilder):
     def _generate_examples(self) -> Iterator[tuple[int, Json]]:
         dataset = self._config.dataset
         path = annotations_path(self._config, self._split)
-        images, annotations = read_annotations(path, skeletons.get(dataset.skeleton).num_keypoints)
+        images, annotations = read_annotations(path, skeletons.of(self._config).num_keypoints)
         read_images = _read_ahead(
             images, images_dir(self._config, self._split), dataset.num_workers
         )

@@ -87,7 +87,7 @@ def make_example(example: Example, config: ConfigDict, rng: np.random.Generator)
     size = config.train.input_size
     crop = augment.sample_parameters(rng, config.augmentation)
     matrix = augment.affine(crop, *example.image.shape[:2], size)
-    flip_order = skeletons.get(config.dataset.skeleton).flip_order if crop.flip else None
+    flip_order = skeletons.of(config).flip_order if crop.flip else None
     keypoints, area, num_dropped = augment.pad_persons(
         augment.apply_to_keypoints(example.keypoints, matrix, flip_order),
         augment.apply_to_area(example.area, matrix),
@@ -129,7 +129,7 @@ def _epoch_order(seed: int, epoch: int, num_examples: int) -> Int[np.ndarray, " 
 
 def _element_specs(config: ConfigDict) -> dict[str, tf.TensorSpec]:
     size, slots = config.train.input_size, config.dataset.max_persons
-    num_keypoints = skeletons.get(config.dataset.skeleton).num_keypoints
+    num_keypoints = skeletons.of(config).num_keypoints
     side = size // HEATMAP_STRIDE
     return {
         "image": tf.TensorSpec((size, size, 3), tf.uint8),

@@ -15,6 +15,7 @@ from pinet_jax.errors import UserError
 from pinet_jax.predictor import Predictor
 from pinet_jax.progress import Progress
 
+SKELETON_FIELDS = ("skeleton", "custom_skeleton")
 GRID_EXAMPLES = 8  # images in the picture of predictions beside the truth
 
 
@@ -35,7 +36,7 @@ def evaluate(config: ConfigDict, variables: Mapping[str, Any], out: pathlib.Path
     out = files.make_folder(out)
     results = predict_split(config, variables, split)
     files.write_text(out / "results.json", json.dumps(results))
-    skeleton = skeletons.get(config.dataset.skeleton)
+    skeleton = skeletons.of(config)
     metrics = evaluation.evaluate(results, annotations, skeleton, config.eval.max_detections)
     files.write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     examples = _examples(config, results, split)
@@ -83,7 +84,8 @@ def describe_split(config: ConfigDict) -> str:
 def check_same_model(config: ConfigDict, trained: ConfigDict) -> None:
     """UserError unless the checkpoint's config describes the same network."""
     wanted, saved = (
-        {**c.model.to_dict(), "dataset.skeleton": c.dataset.skeleton} for c in (config, trained)
+        {**c.model.to_dict(), **{f"dataset.{name}": c.dataset[name] for name in SKELETON_FIELDS}}
+        for c in (config, trained)
     )
     for field, value in wanted.items():
         # How fresh weights are drawn does not matter to trained ones.
@@ -99,7 +101,7 @@ def _examples(config: ConfigDict, results: list[dict], split: str) -> list[visua
     """The first images with labelled people, with what was predicted there."""
     from input_pipeline import eval_data
 
-    num_keypoints = skeletons.get(config.dataset.skeleton).num_keypoints
+    num_keypoints = skeletons.of(config).num_keypoints
     ids = eval_data.image_ids_with_people(config, split)[:GRID_EXAMPLES]
     examples = []
     for image_id, (image, persons) in zip(

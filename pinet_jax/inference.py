@@ -80,7 +80,7 @@ def predict(
         found.poses,
         found.keypoint_scores,
         found.valid,
-        skeletons.get(config.dataset.skeleton).sigmas,
+        skeletons.of(config).sigmas,
         config.eval.oks_threshold,
         config.eval.pose_fusion,
     )
@@ -146,7 +146,7 @@ def one_scale(
 
 
 def _flip_order(config: ConfigDict) -> Int32[Array, " k"]:
-    return jnp.array(skeletons.get(config.dataset.skeleton).flip_order, jnp.int32)
+    return jnp.array(skeletons.of(config).flip_order, jnp.int32)
 
 
 def _both_views(x: Array, mirror: Callable[[Array], Array], flip: bool) -> Array:

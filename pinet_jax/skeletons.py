@@ -3,10 +3,15 @@
 Every fact about a skeleton lives here. `limbs` doubles as the skeleton graph of
 the refinement's adjacency; `partitions` are the body partitions of the paper's
 Fig. 3, each a tuple of parts, each part a tuple of keypoint indices.
+
+A skeleton of one's own is a `Skeleton` in one's config file, handed to `use`; it
+travels inside the config, and so with every checkpoint.
 """
 
 import dataclasses
 from collections.abc import Mapping
+
+from ml_collections import ConfigDict
 
 from pinet_jax.errors import UserError
 
@@ -25,6 +30,9 @@ class Skeleton:
         limbs: pairs of keypoint indices joined by a bone.
         sigmas: K per-keypoint OKS constants.
         partitions: body partition name -> parts.
+
+    Raises:
+        UserError: the fields do not fit together.
     """
 
     name: str
@@ -33,6 +41,11 @@ class Skeleton:
     limbs: tuple[tuple[int, int], ...]
     sigmas: tuple[float, ...]
     partitions: Mapping[str, Parts]
+
+    def __post_init__(self):
+        for wrong, fact in _inconsistencies(self):
+            if wrong:
+                raise UserError(f"Skeleton '{self.name}': {fact}.")
 
     @property
     def num_keypoints(self) -> int:
@@ -50,15 +63,49 @@ class Skeleton:
         return self.partitions[partition]
 
 
-def _mirror(names: tuple[str, ...]) -> tuple[int, ...]:
-    """Index of each keypoint's mirror image, read off its left_/right_ name."""
+def mirror(names: tuple[str, ...]) -> tuple[int, ...]:
+    """Index of each keypoint's mirror image, read off its left_/right_ name.
+
+    Raises:
+        UserError: one side of a pair is missing.
+    """
     swap = {"left": "right", "right": "left"}
 
     def twin(name: str) -> str:
         side, _, rest = name.partition("_")
         return f"{swap[side]}_{rest}" if side in swap else name
 
+    for name in names:
+        if twin(name) not in names:
+            raise UserError(f"Keypoint '{name}' has no mirror image '{twin(name)}': name both.")
     return tuple(names.index(twin(name)) for name in names)
+
+
+def _inconsistencies(skeleton: Skeleton) -> list[tuple[bool, str]]:
+    """(whether it is wrong, what is) of everything that can be."""
+    count = len(skeleton.keypoints)
+    every = set(range(count))
+    flip = skeleton.flip_order
+    used = {k for limb in skeleton.limbs for k in limb}
+    parts = [part for partition in skeleton.partitions.values() for part in partition]
+    return [
+        (not count, "it has no keypoints"),
+        (len(set(skeleton.keypoints)) < count, "a keypoint's name stands twice"),
+        (
+            sorted(flip) != sorted(every) or any(flip[flip[k]] != k for k in flip),
+            f"flip_order must swap pairs of the {count} keypoints",
+        ),
+        (not used <= every, f"limbs must join keypoints 0 to {count - 1}"),
+        (
+            len(skeleton.sigmas) != count or min(skeleton.sigmas, default=1) <= 0,
+            f"sigmas must be {count} numbers above 0",
+        ),
+        (not skeleton.partitions or not all(skeleton.partitions.values()), "it has no parts"),
+        (
+            not all(part and set(part) <= every for part in parts),
+            f"every part must hold keypoints 0 to {count - 1}",
+        ),
+    ]
 
 
 _COCO_NAMES = (
@@ -71,7 +118,7 @@ _COCO_NAMES = (
 COCO = Skeleton(
     name="coco",
     keypoints=_COCO_NAMES,
-    flip_order=_mirror(_COCO_NAMES),
+    flip_order=mirror(_COCO_NAMES),
     limbs=(
         *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6)),
         *((5, 7), (6, 8), (7, 9), (8, 10)),
@@ -102,7 +149,7 @@ _CROWDPOSE_NAMES = (
 CROWDPOSE = Skeleton(
     name="crowdpose",
     keypoints=_CROWDPOSE_NAMES,
-    flip_order=_mirror(_CROWDPOSE_NAMES),
+    flip_order=mirror(_CROWDPOSE_NAMES),
     limbs=(
         *((12, 13), (13, 0), (13, 1), (0, 2), (2, 4), (1, 3), (3, 5)),
         *((0, 6), (1, 7), (6, 7), (6, 8), (8, 10), (7, 9), (9, 11)),
@@ -129,3 +176,18 @@ def get(name: str) -> Skeleton:
         known = ", ".join(_SKELETONS)
         raise UserError(f"config.dataset.skeleton: no skeleton '{name}'; use one of {known}.")
     return _SKELETONS[name]
+
+
+def of(config: ConfigDict) -> Skeleton:
+    """The skeleton that a config means: its own one, or a known one by name."""
+    own = config.dataset.custom_skeleton
+    if own and own.name == config.dataset.skeleton:
+        return Skeleton(**own.to_dict())
+    return get(config.dataset.skeleton)
+
+
+def use(config: ConfigDict, skeleton: Skeleton) -> None:
+    """Makes `skeleton` that of an unlocked config."""
+    config.dataset.skeleton = skeleton.name
+    fields = {field.name: getattr(skeleton, field.name) for field in dataclasses.fields(skeleton)}
+    config.dataset.custom_skeleton = ConfigDict(fields)

@@ -102,7 +102,7 @@ def check(config: ConfigDict) -> None:
     crowd = config.synthcrowd
     fewest, most = crowd.people
     low, high = crowd.height
-    skeleton = skeletons.get(config.dataset.skeleton)
+    skeleton = skeletons.of(config)
     facts = {
         "image_size": (
             crowd.image_size > 0 and crowd.image_size % TILE == 0,

@@ -86,7 +86,7 @@ def build(config: ConfigDict) -> PINet:
     """The network a config describes; UserError on an unknown choice."""
     model = config.model
     _check_choices(config)
-    skeleton = skeletons.get(config.dataset.skeleton)
+    skeleton = skeletons.of(config)
     axis_name = parallel.AXIS if config.bn_sync else None
     refiner = PR(skeleton.num_keypoints, skeleton.limbs, model.graph, model.graph_layers, axis_name)
     return PINet(

@@ -1,6 +1,9 @@
+import dataclasses
+
 import pytest
 
-from pinet_jax import skeletons
+from configs import base
+from pinet_jax import checkpoints, skeletons
 from pinet_jax.errors import UserError
 
 BOTH = pytest.mark.parametrize("skeleton", [skeletons.COCO, skeletons.CROWDPOSE])
@@ -68,3 +71,46 @@ def test_unknown_names_list_the_known_ones():
         skeletons.get("mpii")
     with pytest.raises(UserError, match=r"model.partition: .*'legs'; .*part-large"):
         skeletons.COCO.parts("legs")
+
+
+STICK = skeletons.Skeleton(
+    name="stick",
+    keypoints=("head", "left_hand", "right_hand"),
+    flip_order=skeletons.mirror(("head", "left_hand", "right_hand")),
+    limbs=((0, 1), (0, 2)),
+    sigmas=(0.05, 0.06, 0.06),
+    partitions={"part-large": ((0,), (1, 2))},
+)
+
+
+def test_a_skeleton_of_ones_own_travels_with_the_config(tmp_path):
+    assert STICK.flip_order == (0, 2, 1)
+    config = base.get_config()
+    assert skeletons.of(config) == skeletons.COCO
+    skeletons.use(config, STICK)
+    assert skeletons.of(config.lock()) == STICK
+    checkpoints.save_config(tmp_path, config)
+    assert skeletons.of(checkpoints.load_config(tmp_path)) == STICK
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("keypoints", ("head", "head", "hand"), "stands twice"),
+        ("flip_order", (0, 2), "flip_order must swap pairs of the 3"),
+        ("flip_order", (1, 2, 0), "flip_order must swap pairs"),
+        ("limbs", ((0, 3),), "limbs must join keypoints 0 to 2"),
+        ("sigmas", (0.1, 0.1), "sigmas must be 3 numbers above 0"),
+        ("sigmas", (0.1, 0.1, 0.0), "sigmas must be 3 numbers above 0"),
+        ("partitions", {}, "no parts"),
+        ("partitions", {"part-large": ((0, 5),)}, "every part must hold keypoints 0 to 2"),
+    ],
+)
+def test_a_skeleton_that_does_not_fit_together_is_refused(field, value, words):
+    with pytest.raises(UserError, match=f"Skeleton 'stick': .*{words}"):
+        dataclasses.replace(STICK, **{field: value})
+
+
+def test_a_side_without_its_other_is_refused():
+    with pytest.raises(UserError, match="'left_hand' has no mirror image 'right_hand'"):
+        skeletons.mirror(("head", "left_hand"))
