@@ -1,0 +1,1 @@
+"""The sections of tools/benchmark.py, a module each."""

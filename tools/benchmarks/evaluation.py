@@ -1,0 +1,43 @@
+"""The evaluation run, from files to results, at several batch sizes."""
+
+import resource
+import time
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from pinet_jax import eval_loop
+from pinet_jax.models import pinet
+from tools.benchmarks import crowds
+
+BATCHES = (1, 8)
+
+
+def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
+    """Every image of config.dataset.eval_split, predicted with random weights.
+
+    The first pass compiles and is not counted.
+
+    Raises:
+        UserError: config.dataset.data_dir holds no such data.
+    """
+    from input_pipeline import eval_data
+
+    split = config.dataset.eval_split
+    images = eval_data.num_eval_images(config, split)
+    variables = crowds.variables(pinet.build(config))
+    rows = []
+    for size in BATCHES:
+        config = config.copy_and_resolve_references()
+        config.eval.batch_size = size
+        seconds = []
+        for _ in range(rounds + 1):
+            start = time.perf_counter()
+            eval_loop.predict_split(config, variables, split)
+            seconds.append(time.perf_counter() - start)
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            rows.append((size, images / seconds[-1], memory))
+    lines = [f"evaluation of {images} images of '{split}' at {config.eval.input_size}"]
+    lines.append(f"{'batch':>6}{'images/s':>10}{'peak host MiB':>15}")
+    lines += [f"{size:6}{rate:10.2f}{memory:15.0f}" for size, rate, memory in rows]
+    yield "\n".join([*lines, ""])

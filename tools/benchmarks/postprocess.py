@@ -1,0 +1,58 @@
+"""From maps to finished people: against a forward pass, and as candidates grow."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from pinet_jax import skeletons
+from pinet_jax.decoding import find_peaks, keypoint_scores, peak_window, read_poses
+from pinet_jax.fusion import suppress_and_fuse
+from pinet_jax.network_input import HEATMAP_STRIDE
+from tools.benchmarks import predict, timing
+
+CANDIDATES = (1, 10, 30, 90)
+
+
+def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
+    """Peaks, poses, scores, suppression and fusion, without the refinement's layers."""
+    size = config.eval.input_size
+    variants = [finish(config, size, n) for n in CANDIDATES]
+    measured = timing.measure([predict.forward(config, 1, size), *variants], rounds)
+    title = f"peaks to people, one image at {size}"
+    yield timing.table(f"{title}, beside a forward pass", measured, config.dtype, "forward")
+    yield timing.table(title, measured[1:], config.dtype)
+
+
+def finish(config: ConfigDict, size: int, count: int) -> timing.Variant:
+    """The post-processing of one image with `count` candidates."""
+    skeleton = skeletons.of(config)
+    num_parts = len(skeleton.parts(config.model.partition))
+    side, keypoints = size // HEATMAP_STRIDE, skeleton.num_keypoints
+    rng = np.random.default_rng(0)
+    offsets = rng.normal(0, 8, (1, side, side, num_parts, keypoints, 2)).astype(np.float32)
+    heatmaps = rng.random((1, side, side, keypoints), np.float32)
+
+    def run(parts, heatmaps, offsets):
+        peaks = find_peaks(parts, config.eval.max_peaks, config.eval.peak_threshold)
+        poses = read_poses(offsets, peaks.centers).reshape(1, -1, keypoints, 2) * HEATMAP_STRIDE
+        scores = keypoint_scores([heatmaps], (1.0,), poses, (size, size))
+        scores = scores * peaks.scores.reshape(1, -1, 1)
+        settings = (config.eval.oks_threshold, config.eval.pose_fusion)
+        return suppress_and_fuse(
+            poses, scores, peaks.valid.reshape(1, -1), skeleton.sigmas, *settings
+        )
+
+    peaks = _peaks(rng, side, num_parts, count)
+    return timing.program(f"{count} candidates", run, peaks, heatmaps, offsets)
+
+
+def _peaks(rng: np.random.Generator, side: int, num_parts: int, count: int) -> np.ndarray:
+    """Part heatmaps with `count` peaks in all, none in another's neighbourhood."""
+    maps = np.zeros((1, side, side, num_parts), np.float32)
+    step = peak_window(side, side)
+    cells = rng.permutation((side // step) ** 2)[: -(-count // num_parts)]
+    for number in range(count):
+        row, column = divmod(int(cells[number // num_parts]), side // step)
+        maps[0, row * step, column * step, number % num_parts] = rng.uniform(0.1, 1)
+    return maps

@@ -1,0 +1,78 @@
+"""Tracing and compiling: what a first start costs, and one with a warm cache."""
+
+import functools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
+from ml_collections import ConfigDict
+
+from pinet_jax import inference, skeletons, training
+from pinet_jax.models import pinet
+from pinet_jax.network_input import HEATMAP_STRIDE
+from tools.benchmarks import crowds
+
+
+def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
+    """Seconds of each stage, measured once: a compilation repeats itself closely."""
+    del rounds
+    lines = [f"start-up, width {config.model.width}, {config.dtype}"]
+    lines.append(f"{'':14}{'trace s':>9}{'compile s':>11}{'cached s':>10}{'HLO lines':>11}")
+    before = jax.config.jax_compilation_cache_dir
+    for name, make in (("train step", _train_step), ("prediction", _prediction)):
+        with tempfile.TemporaryDirectory() as folder:
+            _use_cache(folder)
+            lines.append(_stages(name, lambda make=make: make(config)))
+    _use_cache(before)
+    yield "\n".join([*lines, ""])
+
+
+def _stages(name: str, lower: Callable[[], jax.stages.Lowered]) -> str:
+    start = time.perf_counter()
+    lowered = lower()
+    traced = time.perf_counter()
+    lowered.compile()
+    compiled = time.perf_counter()
+    jax.clear_caches()
+    again = lower()
+    ready = time.perf_counter()
+    again.compile()
+    cached = time.perf_counter() - ready
+    size = lowered.as_text().count("\n")
+    return f"{name:14}{traced - start:9.1f}{compiled - traced:11.1f}{cached:10.1f}{size:11,}"
+
+
+def _use_cache(folder: str | None) -> None:
+    jax.config.update("jax_compilation_cache_dir", folder)
+    compilation_cache.reset_cache()
+
+
+def _train_step(config: ConfigDict) -> jax.stages.Lowered:
+    model = pinet.build(config)
+    optimizer = training.make_optimizer(lambda count: config.train.learning_rate)
+    state = jax.eval_shape(lambda: training.create_state(model, optimizer, config.seed))
+    size, images = config.train.input_size, config.train.batch_size
+    keypoints = skeletons.of(config).num_keypoints
+    batch = crowds.batch(np.random.default_rng(0), images, 1, keypoints, size, HEATMAP_STRIDE)
+    shapes = {key: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for key, x in batch.items()}
+    one_device = functools.partial(
+        training.train_step, model=model, optimizer=optimizer, config=config
+    )
+    mapped = jax.vmap(one_device, (None, 0), None, axis_name="devices")
+    return jax.jit(mapped).lower(state, shapes)
+
+
+def _prediction(config: ConfigDict) -> jax.stages.Lowered:
+    model = pinet.build(config)
+    size = config.eval.input_size
+    image = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
+    to_image = jax.ShapeDtypeStruct((1, 2, 3), np.float32)
+    variables = jax.eval_shape(lambda: pinet.init(model, config.seed))
+
+    def run(variables, images, to_image):
+        return inference.predict(model, variables, images, to_image, config)
+
+    return jax.jit(run).lower(variables, (image,) * len(config.eval.scales), to_image)

@@ -1,0 +1,59 @@
+"""Rendering of training targets: against Python loops, and as people and pixels grow."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from pinet_jax import skeletons
+from pinet_jax.network_input import HEATMAP_STRIDE
+from pinet_jax.targets import render_targets
+from tools.benchmarks import crowds, looped_targets, timing
+
+BATCH = 8
+PEOPLE = (1, 10, 30, 90)
+SIZES = (256, 512, 1024)
+
+
+def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
+    """One table against loops, one of growing crowds, one of growing images."""
+    size, persons = config.train.input_size, config.dataset.max_persons
+    against = [renderer(config, BATCH, persons, size, "one program"), loops(config, persons, size)]
+    measured = timing.measure(against, rounds)
+    yield timing.table(f"targets of {persons} people at {size}", measured, "float32")
+    by_people = [renderer(config, BATCH, n, size, f"{n} people") for n in PEOPLE]
+    yield timing.table(
+        f"targets of {BATCH} images at {size}", timing.measure(by_people, rounds), "float32"
+    )
+    by_size = [renderer(config, BATCH, persons, s, f"{s} pixels") for s in SIZES]
+    yield timing.table(
+        f"targets of {BATCH} images of {persons} people", timing.measure(by_size, rounds), "float32"
+    )
+
+
+def renderer(config: ConfigDict, images: int, persons: int, size: int, name: str) -> timing.Variant:
+    """All targets of a batch."""
+    skeleton = skeletons.of(config)
+    parts = skeleton.parts(config.model.partition)
+    batch = crowds.batch(
+        np.random.default_rng(0), images, persons, skeleton.num_keypoints, size, HEATMAP_STRIDE
+    )
+
+    def render(keypoints, area, region_mask):
+        return render_targets(keypoints, area, region_mask, parts, config.targets)
+
+    work = (batch["keypoints"], batch["area"], batch["region_mask"])
+    return timing.program(name, render, *work, items=images)
+
+
+def loops(config: ConfigDict, persons: int, size: int) -> timing.Variant:
+    """The keypoint heatmaps alone, of one image, in Python."""
+    keypoints = skeletons.of(config).num_keypoints
+    points, _ = crowds.people(np.random.default_rng(0), 1, persons, keypoints, size)
+    points = points[0] / [HEATMAP_STRIDE, HEATMAP_STRIDE, 1]
+    side = size // HEATMAP_STRIDE
+
+    def run():
+        looped_targets.heatmaps(points, side, side, config.targets)
+
+    return timing.Variant("Python loops, heatmaps only", run)

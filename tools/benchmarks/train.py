@@ -1,0 +1,67 @@
+"""The training step: its parts, dtypes and batch sizes."""
+
+import functools
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from pinet_jax import skeletons, training
+from pinet_jax.models import pinet
+from pinet_jax.network_input import HEATMAP_STRIDE
+from tools.benchmarks import crowds, targets, timing
+
+BATCHES = (1, 4, 8)
+DTYPES = ("float32", "bfloat16")
+
+
+def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
+    """The step beside its targets; then dtypes and batch sizes."""
+    size, persons = config.train.input_size, config.dataset.max_persons
+    images = config.train.batch_size
+    rendering = targets.renderer(config, images, persons, size, "targets alone")
+    measured = timing.measure([step(config, images, "step"), rendering], rounds)
+    work = f"training of batch {images} at {size}, width {config.model.width}"
+    yield timing.table(f"{work}, {config.dtype}", measured, config.dtype, "step")
+    for dtype in DTYPES:
+        variants = [step(config, n, f"batch {n}", dtype) for n in BATCHES if n <= images]
+        measured = timing.measure(variants, rounds)
+        yield timing.table(f"training at {size}, {dtype}", measured, dtype)
+
+
+def step(config: ConfigDict, images: int, name: str, dtype: str | None = None) -> timing.Variant:
+    """One training step on one device, its state donated from run to run."""
+    config = config.copy_and_resolve_references()
+    config.dtype = dtype or config.dtype
+    model = pinet.build(config)
+    optimizer = training.make_optimizer(lambda count: config.train.learning_rate)
+    weights = crowds.variables(model)
+    state = training.TrainState(
+        step=np.zeros((), np.int32),
+        params=weights["params"],
+        batch_stats=weights["batch_stats"],
+        opt_state=optimizer.init(weights["params"]),
+    )
+    batch = crowds.batch(
+        np.random.default_rng(0),
+        images,
+        config.dataset.max_persons,
+        skeletons.of(config).num_keypoints,
+        config.train.input_size,
+        HEATMAP_STRIDE,
+    )
+    state, batch = jax.device_put((state, {key: x[None] for key, x in batch.items()}))
+    one_device = functools.partial(
+        training.train_step, model=model, optimizer=optimizer, config=config
+    )
+    mapped = jax.vmap(one_device, (None, 0), None, axis_name="devices")
+    compiled = jax.jit(mapped, donate_argnums=0).lower(state, batch).compile()
+    holder = [state]
+
+    def run():
+        holder[0], metrics = compiled(holder[0], batch)
+        jax.block_until_ready((holder[0], metrics))
+
+    flops, memory = timing.flops_of(compiled), timing.memory_of(compiled)
+    return timing.Variant(name, run, images, flops, memory)
