@@ -48,7 +48,7 @@ def eval_batches(
 
     Args:
         config: dataset and eval are read; config.eval.batch_size images a batch.
-        split: "train" or "val".
+        split: as the dataset names it; "train+val" joins.
         host_index: which share of the batches is loaded.
         host_count: number of shares.
     """
@@ -123,6 +123,11 @@ def load_images(
 def annotations_path(config: ConfigDict, split: str) -> pathlib.Path:
     """The split's ground truth as a COCO-format JSON file, for scoring."""
     return datasets.annotations_path(config, split)
+
+
+def is_scored(config: ConfigDict, split: str) -> bool:
+    """Whether there is a ground truth; COCO keeps that of test-dev to its server."""
+    return datasets.is_scored(config, split)
 
 
 def plan_batches(

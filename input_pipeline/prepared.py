@@ -8,8 +8,9 @@ import io
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 import cv2
 import numpy as np
@@ -20,6 +21,8 @@ from pinet_jax.errors import UserError
 
 # EXIF rotation is ignored: annotations are made on the pixels as they are stored.
 DECODE_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
+FILE_FORMAT = "array_record"  # of TFDS; read in any order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,16 @@ class Index:
     height: Int[np.ndarray, " e"]
     width: Int[np.ndarray, " e"]
     num_keypoints: Int[np.ndarray, " e"]  # labelled, all persons together
+
+
+class Split(Protocol):
+    """Random access to the examples of a split, or of several joined."""
+
+    index: Index
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Example: ...
 
 
 class LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -109,6 +122,31 @@ class PreparedSplit:
         return index
 
 
+class JoinedSplit:
+    """Several splits, one behind the other."""
+
+    def __init__(self, splits: Sequence[PreparedSplit]):
+        self._splits = splits
+        self._ends = np.cumsum([len(split) for split in splits])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, number: int) -> Example:
+        if not 0 <= number < len(self):
+            raise IndexError(f"No example {number} among {len(self)}.")
+        place = np.searchsorted(self._ends, number, side="right")
+        split = self._splits[place]
+        return split[number - self._ends[place] + len(split)]
+
+    @functools.cached_property
+    def index(self) -> Index:
+        """Those of the splits, one behind the other."""
+        fields = [field.name for field in dataclasses.fields(Index)]
+        columns = ([getattr(split.index, name) for split in self._splits] for name in fields)
+        return Index(*map(np.concatenate, columns))
+
+
 def decode_image(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """RGB pixels of an image file's bytes."""
     return cv2.cvtColor(cv2.imdecode(_buffer(encoded), DECODE_FLAGS), cv2.COLOR_BGR2RGB)
@@ -125,29 +163,40 @@ def prepare(builder: tfds.core.DatasetBuilder) -> None:
         UserError: the folder cannot be written to, or the builder found bad data.
     """
     final = pathlib.Path(builder.data_dir)
-    if final.exists():
-        return
-    with _locked(final.parent):
-        if final.exists():
-            return
-        for leftover in final.parent.glob("incomplete.*"):
-            shutil.rmtree(leftover)
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself there
-            builder.download_and_prepare(
-                file_format="array_record",
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-            )
+    if not final.exists():
+        with locked(final.parent):
+            if not final.exists():
+                _make(builder)
+    if not builder.info.splits:  # made by another process since this builder looked
+        builder.info.set_file_format(FILE_FORMAT, override=True)
+        builder.info.read_from_directory(builder.data_dir)
+
+
+def _make(builder: tfds.core.DatasetBuilder) -> None:
+    for leftover in pathlib.Path(builder.data_dir).parent.glob("incomplete.*"):
+        shutil.rmtree(leftover)
+    with (
+        contextlib.redirect_stdout(io.StringIO()),  # TFDS announces itself there
+        tempfile.TemporaryDirectory() as nothing_downloaded,
+    ):
+        builder.download_and_prepare(
+            download_dir=nothing_downloaded,
+            file_format=FILE_FORMAT,
+            download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+        )
 
 
 @contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Inside, no other process is; UserError if the folder cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
     except OSError as error:
         raise UserError(
             f"Cannot write prepared data to {folder} ({error.strerror}): "
-            "set --config.dataset.prepared_dir to a folder that can be written to."
+            "name another folder (--config.dataset.prepared_dir, or --data_dir of "
+            "input_pipeline.prepare)."
         ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

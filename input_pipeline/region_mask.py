@@ -15,8 +15,8 @@ def ignore_mask(
 
     Args:
         annotations: COCO annotations; `segmentation` is polygons, or a run-length code,
-            compressed or not. Where it is missing, empty, or made for an image of
-            another size, the region is `bbox` (x, y, width, height in pixels).
+            compressed or not. Where it is missing, empty, no area, or made for an image
+            of another size, the region is `bbox` (x, y, width, height in pixels).
         height: of the image, pixels.
         width: of the image, pixels.
     """
@@ -28,6 +28,8 @@ def ignore_mask(
 
 def _region(annotation: Mapping[str, Any], height: int, width: int) -> np.ndarray:
     segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, list):
+        segmentation = [polygon for polygon in segmentation if _is_polygon(polygon)]
     if not segmentation:
         return _box(annotation["bbox"], height, width)
     if isinstance(segmentation, list):
@@ -39,6 +41,11 @@ def _region(annotation: Mapping[str, Any], height: int, width: int) -> np.ndarra
     else:
         code = segmentation
     return coco_mask.decode(code).astype(bool)
+
+
+def _is_polygon(values: list[float]) -> bool:
+    """Three corners at least, all finite: the COCO tools take four numbers for a box."""
+    return len(values) >= 6 and len(values) % 2 == 0 and bool(np.isfinite(values).all())
 
 
 def _box(bbox: Iterable[float], height: int, width: int) -> np.ndarray:

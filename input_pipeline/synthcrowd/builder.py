@@ -14,9 +14,9 @@ from input_pipeline import prepared
 from input_pipeline.features import features
 from input_pipeline.quiet_tf import tfds
 from input_pipeline.synthcrowd import body, stream
-from input_pipeline.synthcrowd.crowding import mean_pair_iou
 from input_pipeline.synthcrowd.render import Scene
 from pinet_jax import skeletons
+from pinet_jax.crowding import mean_pair_iou
 from pinet_jax.errors import UserError
 from pinet_jax.files import make_folder, write_text
 from pinet_jax.progress import Progress

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from input_pipeline.synthcrowd import body
 from input_pipeline.synthcrowd.render import TILE, Scene, render_scene, sequential_on_cpu
 from pinet_jax import skeletons
 from pinet_jax.errors import UserError
@@ -118,7 +117,7 @@ def check(config: ConfigDict) -> None:
     for field, (right, wanted) in facts.items():
         if not right:
             raise UserError(f"config.synthcrowd.{field} is {crowd[field]}: give {wanted}.")
-    if skeleton.num_keypoints != body.NUM_KEYPOINTS:
+    if skeleton.keypoints != skeletons.COCO.keypoints:
         raise UserError(
             f"config.dataset.skeleton is '{skeleton.name}', but synthetic people have COCO "
             "keypoints: set --config.dataset.skeleton=coco."

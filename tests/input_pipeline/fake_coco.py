@@ -1,4 +1,4 @@
-"""A folder laid out like the COCO download, with random pictures, for tests."""
+"""A folder laid out like the COCO download, or another one, with random pictures, for tests."""
 
 import json
 import pathlib
@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+
+ANNOTATIONS = "annotations/person_keypoints_{split}2017.json"
+IMAGES = "{split}2017"
 
 
 def write_fake_coco(
@@ -16,17 +19,19 @@ def write_fake_coco(
     sizes: Sequence[tuple[int, int]] = ((60, 90), (90, 60)),
     max_persons: int = 3,
     num_keypoints: int = 17,
+    annotation_file: str = ANNOTATIONS,
+    image_folder: str = IMAGES,
     seed: int = 0,
 ) -> pathlib.Path:
-    """Writes `annotations/` and `{split}2017/` under `folder` and returns it.
+    """Writes `annotation_file` and `image_folder` of every split under `folder`; returns it.
 
     Image i of a split has i mod (max_persons + 1) persons with keypoints, one person
     without (masked by a polygon), and the size sizes[i mod len(sizes)] (height, width).
     """
     rng = np.random.default_rng(seed)
-    (folder / "annotations").mkdir(parents=True)
     for s, split in enumerate(splits):
-        (folder / f"{split}2017").mkdir()
+        pictures = folder / image_folder.format(split=split)
+        pictures.mkdir(parents=True, exist_ok=True)
         images, annotations = [], []
         for i in range(num_images):
             height, width = sizes[i % len(sizes)]
@@ -34,7 +39,7 @@ def write_fake_coco(
             name = f"{image_id:012}.jpg"
             pixels = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
             smooth = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)
-            cv2.imwrite(str(folder / f"{split}2017" / name), smooth)
+            cv2.imwrite(str(pictures / name), smooth)
             images.append({"id": image_id, "file_name": name, "height": height, "width": width})
             for _ in range(i % (max_persons + 1)):
                 keypoints = random_keypoints(rng, height, width, num_keypoints)
@@ -44,7 +49,7 @@ def write_fake_coco(
             annotations.append(
                 annotation(len(annotations) + 1, image_id, nobody, segmentation=polygon)
             )
-        write_annotations(folder, split, images, annotations, num_keypoints)
+        write_annotations(folder, split, images, annotations, num_keypoints, annotation_file)
     return folder
 
 
@@ -79,10 +84,16 @@ def annotation(number: int, image_id: int, keypoints: np.ndarray, **fields) -> d
 
 
 def write_annotations(
-    folder: pathlib.Path, split: str, images: list, annotations: list, num_keypoints: int = 17
+    folder: pathlib.Path,
+    split: str,
+    images: list,
+    annotations: list,
+    num_keypoints: int = 17,
+    annotation_file: str = ANNOTATIONS,
 ) -> pathlib.Path:
     """Writes (or replaces) the annotation file of a split."""
-    path = folder / "annotations" / f"person_keypoints_{split}2017.json"
+    path = folder / annotation_file.format(split=split)
+    path.parent.mkdir(parents=True, exist_ok=True)
     names = [f"keypoint_{k}" for k in range(num_keypoints)]
     content = {
         "images": images,

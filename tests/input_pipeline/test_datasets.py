@@ -1,6 +1,6 @@
 import pytest
 
-from input_pipeline import coco, datasets
+from input_pipeline import datasets, eval_data
 from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
 from tests.input_pipeline import fake_coco
@@ -11,10 +11,20 @@ def test_coco_goes_to_its_builder(tmp_path):
     fields = {"dataset.data_dir": str(folder), "dataset.prepared_dir": str(tmp_path / "prepared")}
     config = load_config("base", fields)
     assert len(datasets.open_split(config, "val")) == 2
-    assert datasets.annotations_path(config, "val") == coco.annotations_path(config, "val")
+    assert datasets.annotations_path(config, "val").is_relative_to(tmp_path / "prepared")
 
 
 def test_an_unknown_dataset_names_the_known_ones():
     config = load_config("base", {"dataset.name": "cocoo"})
-    with pytest.raises(UserError, match=r"dataset\.name: 'cocoo'.*coco, synthcrowd"):
+    known = "coco, ochuman, crowdpose, custom, synthcrowd"
+    with pytest.raises(UserError, match=rf"dataset\.name: 'cocoo'.*{known}"):
         datasets.open_split(config, "val")
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "scored"),
+    [("coco", "test-dev", False), ("coco", "val", True), ("synthcrowd", "val", True)],
+)
+def test_which_splits_can_be_scored(name, split, scored):
+    config = load_config("base", {"dataset.name": name})
+    assert datasets.is_scored(config, split) == eval_data.is_scored(config, split) == scored

@@ -28,10 +28,21 @@ def run_lengths(mask: np.ndarray) -> list[int]:
         {"size": [HEIGHT, WIDTH], "counts": run_lengths(rectangle())},
         coco_mask.encode(np.asfortranarray(rectangle() // 255)),
         [],
+        [[3.0, 2.0, 5.0, 4.0]],
+        [[3.0, 2.0, 8.0, 2.0, float("nan"), 6.0]],
         {"size": [99, 98], "counts": [99 * 98]},
         None,
     ],
-    ids=["polygon", "runs", "compressed", "empty", "another size", "none"],
+    ids=[
+        "polygon",
+        "runs",
+        "compressed",
+        "empty",
+        "two corners",
+        "not finite",
+        "another size",
+        "none",
+    ],
 )
 def test_every_kind_of_region_gives_the_rectangle(segmentation):
     annotation = {"bbox": BOX, "segmentation": segmentation}

@@ -10,8 +10,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from input_pipeline.synthcrowd import body, render, scene
-from input_pipeline.synthcrowd.crowding import mean_pair_iou
 from pinet_jax import skeletons
+from pinet_jax.crowding import mean_pair_iou
 
 SIZE, MOST = 64, 3
 NAMES = skeletons.COCO.keypoints

@@ -16,11 +16,18 @@ def mean_pair_iou(boxes: Iterable[Float[np.ndarray, "n 4"]]) -> float:
     Returns:
         The mean; 0 if there is no pair at all.
     """
-    nearest = [_nearest_iou(np.asarray(scene)) for scene in boxes if len(scene) > 1]
+    nearest = [nearest_iou(np.asarray(scene)) for scene in boxes if len(scene) > 1]
     return float(np.mean(np.concatenate(nearest))) if nearest else 0.0
 
 
-def _nearest_iou(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
+def nearest_iou(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
+    """Each person's IoU with the neighbour it overlaps most; 0 for a person alone.
+
+    Args:
+        boxes: x, y, width, height of the persons of one scene.
+    """
+    if len(boxes) < 2:
+        return np.zeros(len(boxes))
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     overlap = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
     both = np.prod(np.maximum(overlap, 0), axis=-1)
