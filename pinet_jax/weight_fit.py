@@ -63,7 +63,7 @@ def model_fields(given: Shapes, config: ConfigDict) -> dict[str, Any]:
     Where several partitions have as many parts, it is the config's own or the first.
     """
     names = {name.removeprefix("backbone."): shape for name, shape in given.items()}
-    fields = _backbone_fields(names) | _head_fields(names, config.model.partition)
+    fields = _backbone_fields(names) | _head_fields(names, config)
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -78,15 +78,15 @@ def _backbone_fields(given: Shapes) -> dict[str, Any]:
     }
 
 
-def _head_fields(given: Shapes, preferred: str) -> dict[str, Any]:
+def _head_fields(given: Shapes, config: ConfigDict) -> dict[str, Any]:
     num_keypoints = _outputs(given, "ppg.heatmap_head.weight")
     num_parts = _outputs(given, "ppg.detkptmap_head.weight")
-    known = {skeleton.num_keypoints: skeleton for skeleton in (skeletons.COCO, skeletons.CROWDPOSE)}
-    skeleton = known.get(num_keypoints)
+    likely = (skeletons.COCO, skeletons.CROWDPOSE, skeletons.of(config))  # the config's wins
+    skeleton = {known.num_keypoints: known for known in likely}.get(num_keypoints)
     if skeleton is None:
         return {}
     partitions = [n for n, parts in skeleton.partitions.items() if len(parts) == num_parts]
-    partitions.sort(key=lambda name: name != preferred)
+    partitions.sort(key=lambda name: name != config.model.partition)
     return {
         "dataset.skeleton": skeleton.name,
         "model.partition": partitions[0] if partitions else None,

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from pinet_jax import convert, weight_fit
+from pinet_jax import convert, skeletons, weight_fit
 from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
 
@@ -63,6 +63,28 @@ def test_a_partition_with_as_many_parts_is_no_difference(coco):
     given = shapes("coco", model__partition="head", model__graph_layers=1)
     config = load_config("coco", {"model.partition": "head"})
     assert weight_fit.advice(given, config).endswith("add --config.model.graph_layers=1.")
+
+
+def test_weights_of_a_skeleton_of_ones_own():
+    def config(partition):
+        own = load_config("coco").copy_and_resolve_references().unlock()
+        names = ("head", "left_hand", "right_hand")
+        skeleton = skeletons.Skeleton(
+            name="stick",
+            keypoints=names,
+            flip_order=skeletons.mirror(names),
+            limbs=((0, 1), (0, 2)),
+            sigmas=(0.1, 0.1, 0.1),
+            partitions={"part-large": ((0,), (1, 2)), "center": ((0, 1, 2),)},
+        )
+        skeletons.use(own, skeleton)
+        own.model.partition = partition
+        return own.lock()
+
+    given = {n: s for n, (_, s) in convert._entries(config("center")).items()}
+    assert weight_fit.advice(given, config("part-large")).endswith(
+        "add --config.model.partition=center."
+    )
 
 
 def test_a_backbone_fits_every_config_of_its_width(coco):
