@@ -10,6 +10,7 @@ travels inside the config, and so with every checkpoint.
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -20,7 +21,7 @@ Parts = tuple[tuple[int, ...], ...]
 
 @dataclasses.dataclass(frozen=True)
 class Skeleton:
-    """A set of K keypoints.
+    """A set of K keypoints. Lists will do for tuples; they become tuples.
 
     Attributes:
         name: how configs refer to it.
@@ -43,6 +44,8 @@ class Skeleton:
     partitions: Mapping[str, Parts]
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _with_tuples(getattr(self, field.name)))
         for wrong, fact in _inconsistencies(self):
             if wrong:
                 raise UserError(f"Skeleton '{self.name}': {fact}.")
@@ -81,6 +84,13 @@ def mirror(names: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(names.index(twin(name)) for name in names)
 
 
+def _with_tuples(value: Any) -> Any:
+    """The value with tuples for the lists in it, however deep: hashable, as in a loaded config."""
+    if isinstance(value, Mapping):
+        return {name: _with_tuples(item) for name, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list | tuple) else value
+
+
 def _inconsistencies(skeleton: Skeleton) -> list[tuple[bool, str]]:
     """(whether it is wrong, what is) of everything that can be."""
     count = len(skeleton.keypoints)
@@ -95,7 +105,10 @@ def _inconsistencies(skeleton: Skeleton) -> list[tuple[bool, str]]:
             sorted(flip) != sorted(every) or any(flip[flip[k]] != k for k in flip),
             f"flip_order must swap pairs of the {count} keypoints",
         ),
-        (not used <= every, f"limbs must join keypoints 0 to {count - 1}"),
+        (
+            not used <= every or any(len(set(limb)) != 2 for limb in skeleton.limbs),
+            f"limbs must join two keypoints each, of 0 to {count - 1}",
+        ),
         (
             len(skeleton.sigmas) != count or min(skeleton.sigmas, default=1) <= 0,
             f"sigmas must be {count} numbers above 0",
@@ -187,7 +200,9 @@ def of(config: ConfigDict) -> Skeleton:
 
 
 def use(config: ConfigDict, skeleton: Skeleton) -> None:
-    """Makes `skeleton` that of an unlocked config."""
+    """Makes `skeleton` that of an unlocked config; UserError if its name is another's."""
+    if skeleton != _SKELETONS.get(skeleton.name, skeleton):
+        raise UserError(f"Skeleton '{skeleton.name}': a known one is called so; rename it.")
     config.dataset.skeleton = skeleton.name
     fields = {field.name: getattr(skeleton, field.name) for field in dataclasses.fields(skeleton)}
     config.dataset.custom_skeleton = ConfigDict(fields)

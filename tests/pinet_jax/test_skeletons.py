@@ -93,13 +93,37 @@ def test_a_skeleton_of_ones_own_travels_with_the_config(tmp_path):
     assert skeletons.of(checkpoints.load_config(tmp_path)) == STICK
 
 
+def test_lists_will_do():
+    lists = skeletons.Skeleton(
+        name="stick",
+        keypoints=list(STICK.keypoints),
+        flip_order=list(STICK.flip_order),
+        limbs=[[0, 1], [0, 2]],
+        sigmas=list(STICK.sigmas),
+        partitions={"part-large": [[0], [1, 2]]},
+    )
+    assert lists == STICK
+    hash(lists.parts("part-large"))
+
+
+def test_a_known_name_is_not_given_twice():
+    config = base.get_config()
+    with pytest.raises(UserError, match="'coco': a known one is called so"):
+        skeletons.use(config, dataclasses.replace(STICK, name="coco"))
+    assert skeletons.of(config) == skeletons.COCO
+    skeletons.use(config, skeletons.CROWDPOSE)
+    assert skeletons.of(config) == skeletons.CROWDPOSE
+
+
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
         ("keypoints", ("head", "head", "hand"), "stands twice"),
         ("flip_order", (0, 2), "flip_order must swap pairs of the 3"),
         ("flip_order", (1, 2, 0), "flip_order must swap pairs"),
-        ("limbs", ((0, 3),), "limbs must join keypoints 0 to 2"),
+        ("limbs", ((0, 3),), "limbs must join two keypoints each, of 0 to 2"),
+        ("limbs", ((0, 1, 2),), "limbs must join two"),
+        ("limbs", ((1, 1),), "limbs must join two"),
         ("sigmas", (0.1, 0.1), "sigmas must be 3 numbers above 0"),
         ("sigmas", (0.1, 0.1, 0.0), "sigmas must be 3 numbers above 0"),
         ("partitions", {}, "no parts"),
