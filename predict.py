@@ -1,36 +1,50 @@
-"""Finds the people in images with a trained model, and draws them.
+"""Finds the people in images, videos and webcams with a trained model, and draws them.
 
-    predict.py --checkpoint WORKDIR IMAGE_OR_FOLDER_OR_GLOB... --out DIR [--config.a.b=c ...]
+    predict.py --checkpoint WORKDIR FILE_OR_FOLDER_OR_GLOB... --out DIR [--config.a.b=c ...]
+    predict.py --checkpoint WORKDIR --webcam 0 --out DIR
 
-Writes DIR/NAME.png, the picture with its people, for each image, and
-DIR/predictions.json: "images" (id, file_name, width, height) and "results", in the COCO
-results format. The checkpoint carries its config; `--config.eval.flip=False` changes a
-field of it. Exit code 1 if some images could not be read, 2 for other mistakes.
+Writes for each image DIR/NAME.png, for each video DIR/NAME.mp4, and DIR/predictions.json in
+the COCO format; docs/predict.md describes every option and file. The checkpoint carries its
+config; `--config.eval.flip=False` changes a field of it. Exit code 1 if some files could not
+be read, 2 for other mistakes.
 """
 
-import json
+import contextlib
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 from absl import flags
+from ml_collections import ConfigDict
 
-from pinet_jax import checkpoints, evaluation, files, program, skeletons, visualize
+from pinet_jax import checkpoints, files, program, skeletons, video_files, visualize
 from pinet_jax.errors import UserError
-from pinet_jax.fusion import People
-from pinet_jax.image_files import find_images, read_image
-from pinet_jax.predictor import Predictor
-from pinet_jax.progress import Progress
-
-CHUNK_BATCHES = 4  # batches of images in memory at a time
+from pinet_jax.image_files import SUFFIXES, find_images
+from pinet_jax.predict_loop import Artist, Finder, Run, picture_names
+from pinet_jax.prediction_files import PredictionFiles
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of train.py or one checkpoint of it.")
-OUT = flags.DEFINE_string("out", None, "Folder for the pictures and predictions.json.")
+OUT = flags.DEFINE_string("out", None, "Folder for the pictures, videos and predictions.")
+WEBCAM = flags.DEFINE_integer(
+    "webcam", None, "Number of a webcam to read, 0 the first.", lower_bound=0
+)
+MAX_FRAMES = flags.DEFINE_integer(
+    "max_frames", None, "Frames read of each video; all unless set.", lower_bound=1
+)
 MIN_SCORE = flags.DEFINE_float(
     "min_score", visualize.MIN_SCORE, "People of a lower score are not drawn."
 )
+MIN_KEYPOINT_SCORE = flags.DEFINE_float(
+    "min_keypoint_score",
+    visualize.MIN_KEYPOINT_SCORE,
+    "Keypoints of a lower score are not drawn.",
+)
+CSV = flags.DEFINE_bool("csv", False, "Also write predictions.csv, a row a person.")
+SHOW_PARTS = flags.DEFINE_bool(
+    "show_parts", False, "Also draw what each part proposed and how it was refined, in DIR/parts."
+)
+HEATMAPS = flags.DEFINE_bool("heatmaps", False, "Also draw the score maps, in DIR/heatmaps.")
 
 
 def main(arguments: list[str]) -> int:
@@ -38,93 +52,60 @@ def main(arguments: list[str]) -> int:
     for flag in (CHECKPOINT, OUT):
         if not flag.value:
             raise UserError(f"--{flag.name} is missing: see predict.py --help.")
+    if files.is_cloud(OUT.value):
+        raise UserError(f"--out: '{OUT.value}' is a URL: name a folder of this computer.")
     config, variables = checkpoints.load_variables(CHECKPOINT.value)
-    paths = find_images(program.override(config, arguments)[1:])
+    named = program.override(config, arguments)[1:]
     program.enable_compilation_cache(config)
-    pictures = picture_paths(paths, files.make_folder(OUT.value))
-    predictor = Predictor(config, variables)
-    images, results, failures = [], [], []
-    with Progress(len(paths), "predict") as progress:
-        chunk_size = CHUNK_BATCHES * config.eval.batch_size
-        for ids, chunk in read_chunks(paths, chunk_size, failures, progress):
-            for image_id, image, people in zip(ids, chunk, predictor(chunk), strict=True):
-                record = image_record(image_id, paths[image_id - 1], image)
-                found = evaluation.coco_results(image_id, people, config.eval.max_detections)
-                images.append(record)
-                results += [result | {"file_name": record["file_name"]} for result in found]
-                save_picture(pictures[image_id - 1], image, people, skeletons.of(config))
-                progress.update()
-    write_predictions(pathlib.Path(OUT.value), images, results)
+    failures = (
+        predict_files(config, variables, find_images(named, SUFFIXES + video_files.SUFFIXES))
+        if WEBCAM.value is None
+        else predict_webcam(config, variables, named)
+    )
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0
 
 
-def picture_paths(paths: Sequence[pathlib.Path], out: pathlib.Path) -> list[pathlib.Path]:
-    """Where each image's picture goes: its stem, with a number where stems clash.
-
-    Raises:
-        UserError: a picture would replace one of the images.
-    """
-    sources = {path.resolve() for path in paths}
-    taken: set[str] = set()
-    pictures = []
-    for path in paths:
-        name, number = path.stem, 1
-        while name in taken:
-            number += 1
-            name = f"{path.stem}_{number}"
-        taken.add(name)
-        pictures.append(out / f"{name}.png")
-        if pictures[-1].resolve() in sources:
-            raise UserError(f"--out: '{pictures[-1]}' is one of the images: name another folder.")
-    return pictures
+def predict_files(
+    config: ConfigDict, variables: Mapping[str, Any], paths: list[pathlib.Path]
+) -> list[UserError]:
+    """Predicts images and videos; what could not be, and why."""
+    few = len(paths) < config.eval.batch_size
+    if few and not any(map(video_files.is_video, paths)):
+        config.eval.batch_size = len(paths)  # no work on padding
+    with start(config, variables, paths) as run:
+        run.predict_files(paths, MAX_FRAMES.value)
+    return run.failures
 
 
-def read_chunks(
-    paths: Sequence[pathlib.Path], size: int, failures: list[UserError], progress: Progress
-) -> Iterator[tuple[list[int], list[np.ndarray]]]:
-    """Ids, counted from 1, and pixels of up to `size` images at a time.
-
-    Images that cannot be read are left out and their errors appended to `failures`.
-    """
-    for start in range(0, len(paths), size):
-        ids, images = [], []
-        for image_id, path in enumerate(paths[start : start + size], start=start + 1):
-            try:
-                images.append(read_image(path))
-                ids.append(image_id)
-            except UserError as error:
-                failures.append(error)
-                progress.update()
-        yield ids, images
+def predict_webcam(
+    config: ConfigDict, variables: Mapping[str, Any], named: list[str]
+) -> list[UserError]:
+    """Predicts what the webcam sees; what could not be, and why."""
+    if named:
+        raise UserError("--webcam: give either a webcam or files.")
+    config.eval.batch_size = 1  # a frame is predicted when it comes
+    with (
+        video_files.open_webcam(WEBCAM.value) as webcam,
+        start(config, variables, [webcam.path]) as run,
+    ):
+        run.predict_video(webcam, MAX_FRAMES.value)
+    return run.failures
 
 
-def image_record(image_id: int, path: pathlib.Path, image: np.ndarray) -> dict[str, Any]:
-    """The image's entry under "images"."""
-    height, width = image.shape[:2]
-    return {"id": image_id, "file_name": str(path), "width": width, "height": height}
-
-
-def save_picture(
-    path: pathlib.Path, image: np.ndarray, people: People, skeleton: skeletons.Skeleton
-) -> None:
-    """Draws the people that score enough and writes the PNG."""
-    shown = np.asarray(people.scores) >= MIN_SCORE.value
-    drawing = visualize.draw_people(
-        image,
-        people.keypoints[shown],
-        people.keypoint_scores[shown],
-        people.scores[shown],
-        skeleton,
-    )
-    visualize.save_png(drawing, path)
-
-
-def write_predictions(out: pathlib.Path, images: list[dict], results: list[dict]) -> None:
-    """Writes OUT/predictions.json, whole or not at all."""
-    text = json.dumps({"images": images, "results": results})
-    files.write_text(out / "predictions.json", text)
+@contextlib.contextmanager
+def start(
+    config: ConfigDict, variables: Mapping[str, Any], paths: list[pathlib.Path]
+) -> Iterator[Run]:
+    """A run as the flags want it; its predictions are on disk afterwards."""
+    out = files.make_folder(OUT.value)
+    names = picture_names(paths, out)
+    thresholds = MIN_SCORE.value, MIN_KEYPOINT_SCORE.value
+    artist = Artist(config, variables, *thresholds, parts=SHOW_PARTS.value, heatmaps=HEATMAPS.value)
+    most = config.eval.max_detections
+    with PredictionFiles(out, skeletons.of(config), most, with_csv=CSV.value) as predictions:
+        yield Run(Finder(config, variables), artist, predictions, out, names)
 
 
 if __name__ == "__main__":

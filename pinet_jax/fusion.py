@@ -123,6 +123,21 @@ def suppress_and_fuse(
 ) -> People:
     """Candidates to people: groups of similar poses, each made one person.
 
+    Args: as of `join`.
+    """
+    return join(poses, keypoint_scores, valid, sigmas, oks_threshold, pose_fusion)[0]
+
+
+def join(
+    poses: Float[Array, "b n k 2"],
+    keypoint_scores: Float[Array, "b n k"],
+    valid: Bool[Array, "b n"],
+    sigmas: Sequence[float],
+    oks_threshold: float,
+    pose_fusion: bool,
+) -> tuple[People, Int[Array, "b n"]]:
+    """The people that candidates make, and which of them each candidate became part of.
+
     Args:
         poses: candidates, (x, y) in image pixels.
         keypoint_scores: r = r_p * r_k of their keypoints; a candidate's score, by which
@@ -131,29 +146,39 @@ def suppress_and_fuse(
         sigmas: the skeleton's K constants.
         oks_threshold: a candidate with a larger OKS joins the leader.
         pose_fusion: fuse each group; else its leader is the person.
+
+    Returns:
+        The people, and the index of the person that each candidate became part of, -1
+        for what is no candidate.
     """
 
-    def one_image(poses: Array, keypoint_scores: Array, valid: Array) -> People:
+    def one_image(
+        poses: Array, keypoint_scores: Array, valid: Array
+    ) -> tuple[People, Int[Array, " n"]]:
         order = jnp.argsort(jnp.where(valid, -keypoint_scores.mean(-1), jnp.inf))
         poses, keypoint_scores, valid = poses[order], keypoint_scores[order], valid[order]
         leader = suppress(oks_matrix(poses, sigmas) > oks_threshold, valid)
         is_leader = valid & (leader == jnp.arange(len(leader)))
         if pose_fusion:
             poses, keypoint_scores = fuse(poses, keypoint_scores, leader)
-        return _best_first(poses, keypoint_scores, is_leader)
+        people, rank = _best_first(poses, keypoint_scores, is_leader)
+        person = jnp.zeros_like(rank).at[order].set(jnp.where(valid, rank[leader], -1))
+        return people, person
 
     return jax.vmap(one_image)(poses, keypoint_scores, valid)
 
 
 def _best_first(
     poses: Float[Array, "n k 2"], keypoint_scores: Float[Array, "n k"], valid: Bool[Array, " n"]
-) -> People:
+) -> tuple[People, Int[Array, " n"]]:
+    """The people by falling score, and the place of each row among them."""
     scores = keypoint_scores.mean(-1)
     order = jnp.argsort(jnp.where(valid, -scores, jnp.inf))
     valid = valid[order]
-    return People(
+    people = People(
         keypoints=jnp.where(valid[:, None, None], poses[order], 0),
         keypoint_scores=jnp.where(valid[:, None], keypoint_scores[order], 0),
         scores=jnp.where(valid, scores[order], 0),
         valid=valid,
     )
+    return people, jnp.argsort(order)

@@ -3,15 +3,16 @@
 import glob
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from pinet_jax.errors import UserError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
 def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, "h w 3"]:
@@ -26,24 +27,43 @@ def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, "h w 3"]:
     try:
         with Image.open(path) as image:
             image.load()
-            return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+            return np.array(to_rgb(ImageOps.exif_transpose(image)))
     except Exception as error:  # Pillow's decoders raise many kinds.
         raise UserError(f"Cannot read the image '{path}': {_reason(path, error)}.") from None
 
 
-def find_images(paths: Iterable[str | os.PathLike]) -> list[pathlib.Path]:
+def image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Height and width in pixels of the upright picture, from the file's header alone.
+
+    Raises:
+        UserError: the file is absent, empty or not a picture.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in QUARTER_TURNS
+            return image.size if turned else image.size[::-1]
+    except Exception as error:  # Pillow's decoders raise many kinds.
+        raise UserError(f"Cannot read the image '{path}': {_reason(path, error)}.") from None
+
+
+def find_images(
+    paths: Iterable[str | os.PathLike], suffixes: Collection[str] = SUFFIXES
+) -> list[pathlib.Path]:
     """Image files named by `paths`: files, folders (with their subfolders) and globs.
 
+    Args:
+        paths: of files, folders or globs.
+        suffixes: what counts in folders and globs, in lower case.
+
     Returns:
-        Each file once, sorted by name. A file named outright counts whatever its
-        suffix; in folders and globs the suffix tells what is an image.
+        Each file once, sorted by name. A file named outright counts whatever its suffix.
 
     Raises:
         UserError: a path holds no image.
     """
     found = set()
     for path in paths:
-        images = _expand(pathlib.Path(path).expanduser())
+        images = _expand(pathlib.Path(path).expanduser(), suffixes)
         if not images:
             raise UserError(f"No image at '{path}': give image files, folders or globs.")
         found.update(images)
@@ -52,23 +72,24 @@ def find_images(paths: Iterable[str | os.PathLike]) -> list[pathlib.Path]:
     return sorted(found)
 
 
-def _expand(path: pathlib.Path) -> list[pathlib.Path]:
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        matches = path.rglob("*")
-    else:
-        matches = map(pathlib.Path, glob.glob(str(path), recursive=True))
-    return [p for p in matches if p.suffix.lower() in SUFFIXES and p.is_file()]
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode as RGB, shown on black where it is transparent."""
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         return Image.alpha_composite(black, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
+
+
+def _expand(path: pathlib.Path, suffixes: Collection[str]) -> list[pathlib.Path]:
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        matches = path.rglob("*")
+    else:
+        matches = map(pathlib.Path, glob.glob(str(path), recursive=True))
+    return [p for p in matches if p.suffix.lower() in suffixes and p.is_file()]
 
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ Follows the released test procedure: flip test, several scales, refinement,
 suppression and pose fusion.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
 from pinet_jax.decoding import find_peaks, keypoint_scores, read_poses
-from pinet_jax.fusion import AnyArray, People, suppress_and_fuse
+from pinet_jax.fusion import AnyArray, People, join
 from pinet_jax.models.pinet import PINet
 from pinet_jax.models.ppg import Maps
 from pinet_jax.network_input import HEATMAP_STRIDE
@@ -75,8 +76,12 @@ def predict(
         to_image: affine maps from network-input pixels of scale 1 to image pixels.
         config: its `eval` part says how.
     """
-    found = candidates(model, variables, images, to_image, config)
-    return suppress_and_fuse(
+    return join_people(candidates(model, variables, images, to_image, config), config)[0]
+
+
+def join_people(found: Candidates, config: ConfigDict) -> tuple[People, Int32[Array, "b n"]]:
+    """The people that candidates make, and which of them each became part of (`fusion.join`)."""
+    return join(
         found.poses,
         found.keypoint_scores,
         found.valid,
@@ -119,10 +124,8 @@ def one_scale(
     at these, and the two versions of a pose are averaged.
     """
     flip, flip_order = config.eval.flip, _flip_order(config)
-    views = _both_views(images, lambda x: mirrored_view(x, config.eval.flip_shift), flip)
-    maps: Maps = model.apply(variables, views, train=False)
-    heatmaps = _average_views(maps.keypoint_heatmaps, lambda h: h[:, :, ::-1, flip_order], flip)
-    part_heatmaps = _average_views(maps.part_heatmaps, lambda p: p[:, :, ::-1], flip)
+    maps = view_maps(model, variables, images, config)
+    heatmaps, part_heatmaps = score_maps(maps, config)
     peaks = find_peaks(part_heatmaps, config.eval.max_peaks, config.eval.peak_threshold)
 
     def mirror(points: Array) -> Array:
@@ -142,6 +145,25 @@ def one_scale(
         part=_join_parts(part),
         part_scores=_join_parts(peaks.scores),
         valid=_join_parts(peaks.valid),
+    )
+
+
+def view_maps(
+    model: PINet, variables: Variables, images: Float[Array, "b h w 3"], config: ConfigDict
+) -> Maps:
+    """Maps of normalised images and, with the flip test, of the mirrored ones after them."""
+    mirror = functools.partial(mirrored_view, shift=config.eval.flip_shift)
+    return model.apply(variables, _both_views(images, mirror, config.eval.flip), train=False)
+
+
+def score_maps(
+    maps: Maps, config: ConfigDict
+) -> tuple[Float[Array, "b h w k"], Float[Array, "b h w s"]]:
+    """H and P, averaged over the views that `view_maps` gives."""
+    flip, flip_order = config.eval.flip, _flip_order(config)
+    return (
+        _average_views(maps.keypoint_heatmaps, lambda h: h[:, :, ::-1, flip_order], flip),
+        _average_views(maps.part_heatmaps, lambda p: p[:, :, ::-1], flip),
     )
 
 

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from pinet_jax.errors import UserError
-from pinet_jax.image_files import find_images, read_image
+from pinet_jax.image_files import find_images, image_size, read_image
 
 
 @pytest.fixture
@@ -36,6 +36,7 @@ def test_exif_orientation_is_undone(tmp_path, picture, orientation):
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture)
+    assert image_size(tmp_path / "a.png") == picture.shape[:2]
 
 
 def test_grey_and_palette_become_rgb(tmp_path, picture):
@@ -85,6 +86,9 @@ def test_unreadable_files_are_named_with_the_reason(tmp_path, picture):
     for name, reason in reasons.items():
         with pytest.raises(UserError, match=f"{name}.*{reason}"):
             read_image(tmp_path / name)
+        if name != "cut.jpg":  # its header is whole
+            with pytest.raises(UserError, match=f"{name}.*{reason}"):
+                image_size(tmp_path / name)
 
 
 def test_files_folders_and_globs_are_found_once_and_sorted(tmp_path, picture):
@@ -93,6 +97,8 @@ def test_files_folders_and_globs_are_found_once_and_sorted(tmp_path, picture):
         (tmp_path / name).touch()
     names = [p.relative_to(tmp_path).as_posix() for p in find_images([tmp_path])]
     assert names == ["a.JPG", "b.png", "sub/c.webp"]
+    names = [p.name for p in find_images([tmp_path], suffixes=(".txt", ".png"))]
+    assert names == ["b.png", "notes.txt"]
     found = find_images([tmp_path / "*.png", tmp_path / "b.png", str(tmp_path / "odd.bin")])
     assert [p.name for p in found] == ["b.png", "odd.bin"]
 

@@ -1,6 +1,8 @@
 import colorsys
 import json
 
+import cv2
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,7 @@ from PIL import Image
 from pinet_jax import visualize
 from pinet_jax.errors import UserError
 from pinet_jax.skeletons import COCO, CROWDPOSE
-from pinet_jax.visualize import Example, draw_people, draw_truth, person_color
+from pinet_jax.visualize import Example, draw_people, draw_truth, people, person_color, plots
 
 GREY = 128
 
@@ -129,6 +131,64 @@ def test_colours_of_the_first_people_differ():
     assert apart.min() > 20
 
 
+@pytest.mark.parametrize("extent", [0.15, 0.8])
+def test_lines_are_as_wide_on_small_images_as_on_large_ones(extent):
+    """Looked at in one size, 200 and 4000 pixel images show about the same."""
+    covered = []
+    for side in (200, 720, 1920, 4000):
+        image = grey(round(0.75 * side), side)
+        points = standing_person(side / 2, 0.02 * side, extent * 0.7 * side)
+        drawing = draw_people(image, points[None], None, None, COCO)
+        assert max(drawing.shape) == max(720, side)
+        seen = cv2.resize(drawing, (720, 540), interpolation=cv2.INTER_AREA)
+        covered.append((np.abs(seen.astype(int) - GREY).max(-1) > 40).mean())
+    assert max(covered) < 1.4 * min(covered)
+
+
+def test_a_panorama_is_not_drawn_on_with_a_broom():
+    """Its lines follow its height: its length says nothing about how large people are."""
+    points = standing_person(200, 30, 240)
+    alone, panorama = (
+        draw_people(grey(300, width), points[None], None, np.ones(1), COCO, min_long_side=0)
+        for width in (600, 12000)
+    )
+    np.testing.assert_array_equal(panorama[:, :600], alone)
+
+
+def test_poses_may_share_a_colour_and_have_a_cross():
+    points = np.stack([standing_person(250, 100, 500), standing_person(700, 100, 500)])
+    shown = np.zeros((2, 17), bool)
+    centers = np.array([[100.0, 50.0], [800.0, 60.0]])
+    person = np.array([3, 3])
+    poses = people.Poses(points, shown, shown, np.arange(2), ["", ""], person, centers)
+    drawing = people.draw_poses(grey(), poses, COCO)
+    wanted = colorsys.rgb_to_hsv(*(c / 255 for c in person_color(3)))[0]
+    for center in centers:
+        assert np.abs(np.median(hue_near(drawing, center, 1)) - wanted) < 0.05
+    changed = (drawing != GREY).any(-1)
+    assert not changed[100:].any() and changed.sum() < 1000
+
+
+def test_the_adjacency_has_a_panel_a_step_on_one_scale(tmp_path):
+    start = np.eye(17, dtype=np.float32)
+    later = -2 * np.eye(17, dtype=np.float32)
+    sizes = []
+    for count in (1, 2, 3):
+        visualize.adjacency_plot(
+            [start, later, start][:count],
+            ["start", "later", "end"][:count],
+            COCO,
+            tmp_path / "a.png",
+        )
+        sizes.append(Image.open(tmp_path / "a.png").size)
+    assert sizes[2][0] - sizes[1][0] == pytest.approx(sizes[1][0] - sizes[0][0], abs=2)
+    page = np.array(Image.open(tmp_path / "a.png")).reshape(-1, 3).astype(int)
+    # The ends of the scale are -2 and 2: on one's own 1 would be as dark as -2.
+    squares = {"-2": (5, 48, 97), "1": matplotlib.colormaps["RdBu_r"](0.75, bytes=True)[:3]}
+    found = {name: (np.abs(page - c).max(-1) < 3).sum() for name, c in squares.items()}
+    assert found["-2"] > 17 * 50 and found["1"] > 2 * 17 * 50
+
+
 def example(width: int, caption: str) -> Example:
     points = standing_person(width / 2, 20, 150)[None]
     truth = np.concatenate([points, np.full((1, 17, 1), 2.0)], -1)
@@ -173,7 +233,7 @@ def test_loss_curves_have_a_panel_a_term(tmp_path):
 @pytest.mark.parametrize("window", [0, 2, 50])
 def test_smoothing_is_a_centred_mean(window):
     values = np.random.default_rng(0).normal(size=21)
-    for i, value in enumerate(visualize._smoothed(values, window)):
+    for i, value in enumerate(plots._smoothed(values, window)):
         reach = min(window, i, 20 - i)
         assert value == pytest.approx(values[i - reach : i + reach + 1].mean())
 
