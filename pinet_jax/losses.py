@@ -1,7 +1,6 @@
-"""The training loss (PINet eqs. 5, 7, 8, 10, 12) of one device's share of a batch."""
+"""The training loss (PINet eqs. 5, 7, 8, 10, 12) of a batch or of a part of one."""
 
-import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,20 @@ from pinet_jax.preprocess import normalise
 from pinet_jax.targets import Targets, is_released, render_targets
 
 Ratio = tuple[Float[Array, ""], Float[Array, ""]]
+
+
+class Counts(NamedTuple):
+    """What the losses of a batch are divided by; those of its parts add up to the whole's.
+
+    Attributes:
+        parts: number of equal parts, 1 each.
+        offset: scalars of the offset maps with a weight, x and y each.
+        refinement: the same at the sampled locations.
+    """
+
+    parts: Float[Array, ""]
+    offset: Float[Array, ""]
+    refinement: Float[Array, ""]
 
 
 def heatmap_loss(
@@ -44,7 +57,11 @@ def offset_loss(
         with a weight, x and y each; it may be 0, and then so is the numerator.
     """
     error = smooth_l1(predicted - target, beta)
-    return jnp.sum(error * weights[..., None]), 2.0 * jnp.count_nonzero(weights)
+    return jnp.sum(error * weights[..., None]), _count(weights)
+
+
+def _count(weights: Float[Array, "*batch k"]) -> Float[Array, ""]:
+    return 2.0 * jnp.count_nonzero(weights)
 
 
 def sample_locations(
@@ -90,8 +107,22 @@ def refinement_loss(
 ) -> Ratio:
     """`offset_loss` of refined offsets at the valid sampled locations (PINet eq. 10)."""
     target = gather_locations(targets.offsets, index)
-    weights = gather_locations(targets.offset_weights, index) * valid[..., None]
-    return offset_loss(refined_offset, target, weights, beta)
+    return offset_loss(refined_offset, target, _sampled_weights(targets, index, valid), beta)
+
+
+def _sampled_weights(
+    targets: Targets, index: Int[Array, "b s n"], valid: Bool[Array, "b s n"]
+) -> Float[Array, "b s n k"]:
+    return gather_locations(targets.offset_weights, index) * valid[..., None]
+
+
+def count_batch(model: nn.Module, batch: dict[str, Array], config: ConfigDict) -> Counts:
+    """What the losses of `batch` are divided by; arguments as of `compute_loss`."""
+    targets = _targets(model, batch, config)
+    refinement = jnp.zeros(())
+    if model.refinement:
+        refinement = _count(_sampled_weights(targets, *_samples(targets, config)))
+    return Counts(jnp.ones(()), _count(targets.offset_weights), refinement)
 
 
 def compute_loss(
@@ -100,7 +131,7 @@ def compute_loss(
     batch_stats: Any,
     batch: dict[str, Array],
     config: ConfigDict,
-    axis_name: str | None = None,
+    counts: Counts | None = None,
 ) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Any]]:
     """The whole training loss of a batch, from padded persons and uint8 images.
 
@@ -111,16 +142,13 @@ def compute_loss(
         batch: image uint8 [b, height, width, 3]; keypoints [b, p, k, 3] and area
             [b, p] in input pixels; region_mask bool [b, height / 4, width / 4].
         config: the whole config.
-        axis_name: of the device axis, if the batch is spread over one.
+        counts: as of `train_loss`.
 
     Returns:
         As `train_loss`.
     """
-    images = normalise(batch["image"])
-    targets = render_targets(
-        batch["keypoints"], batch["area"], batch["region_mask"], model.parts, config.targets
-    )
-    return train_loss(model, params, batch_stats, images, targets, config, axis_name)
+    images, targets = normalise(batch["image"]), _targets(model, batch, config)
+    return train_loss(model, params, batch_stats, images, targets, config, counts)
 
 
 def train_loss(
@@ -130,44 +158,64 @@ def train_loss(
     images: Float[Array, "b height width 3"],
     targets: Targets,
     config: ConfigDict,
-    axis_name: str | None = None,
+    counts: Counts | None = None,
 ) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Any]]:
     """Heatmap + weighted offset + weighted refinement loss (PINet eqs. 5, 12).
 
-    Over a device axis each device returns its share, such that the *mean* over
-    devices is the loss of the whole batch: take `pmean` of the loss and of its
-    gradients. The ratios of the offset losses are global: their denominators are
-    summed over the devices, numerators stay local (no collective is differentiated).
+    Of a part of a batch the result is a share, such that the *mean* over the parts is
+    that of the whole batch: of the loss, its gradients and its metrics. The ratios of
+    the offset losses have the whole batch's denominators, which depend on nothing that
+    is trained, so no sum over parts is differentiated.
 
     Args: as `compute_loss`, with normalised images and the targets of `render_targets`.
+        counts: the sum of `count_batch` over the parts of a batch of which this is
+            one; None where this is the whole.
 
     Returns:
         The loss, and the pair of metrics (loss, heatmap_loss, offset_loss,
         refinement_loss as they enter the loss, and num_samples, the refinement's
-        locations; all of the whole batch) and updated running statistics.
+        locations) and updated running statistics.
     """
     settings, beta = config.losses, config.losses.smooth_l1_beta
-    share = functools.partial(_share, axis_name=axis_name)
     maps, updated = model.apply(
         {"params": params, "batch_stats": batch_stats}, images, train=True, mutable=["batch_stats"]
     )
-    offset = share(*offset_loss(maps.offsets, targets.offsets, targets.offset_weights, beta))
-    refinement = num_samples = jnp.zeros(())
+    offset = offset_loss(maps.offsets, targets.offsets, targets.offset_weights, beta)
+    refinement = jnp.zeros(()), jnp.zeros(())
+    num_samples = jnp.zeros(())
     if model.refinement:
-        index, valid = sample_locations(
-            targets, settings.samples_per_part, config.targets.convention
-        )
+        index, valid = _samples(targets, config)
         refined, updated = _refined_offsets(model, params, updated, maps, index, valid)
-        refinement = share(*refinement_loss(refined, targets, index, valid, beta))
+        refinement = refinement_loss(refined, targets, index, valid, beta)
         num_samples = valid.sum(dtype=jnp.float32)
+    counts = counts or Counts(jnp.ones(()), offset[1], refinement[1])
     terms = {
         "heatmap_loss": _all_heatmaps_loss(maps, targets),
-        "offset_loss": settings.offset_weight * offset,
-        "refinement_loss": settings.refinement_weight * refinement,
+        "offset_loss": settings.offset_weight * _share(offset[0], counts.offset, counts.parts),
+        "refinement_loss": settings.refinement_weight
+        * _share(refinement[0], counts.refinement, counts.parts),
     }
     loss = sum(terms.values())
-    metrics = _global_metrics({"loss": loss, **terms}, num_samples, axis_name)
+    metrics = {"loss": loss, **terms, "num_samples": num_samples * counts.parts}
     return loss, (metrics, updated["batch_stats"])
+
+
+def _targets(model: nn.Module, batch: dict[str, Array], config: ConfigDict) -> Targets:
+    persons = batch["keypoints"], batch["area"], batch["region_mask"]
+    return render_targets(*persons, model.parts, config.targets)
+
+
+def _samples(
+    targets: Targets, config: ConfigDict
+) -> tuple[Int[Array, "b s n"], Bool[Array, "b s n"]]:
+    return sample_locations(targets, config.losses.samples_per_part, config.targets.convention)
+
+
+def _share(
+    numerator: Float[Array, ""], denominator: Float[Array, ""], parts: Float[Array, ""]
+) -> Float[Array, ""]:
+    """A part's share of a ratio: their mean over the parts is the ratio, or 0 / 0 = 0."""
+    return numerator * parts / jnp.maximum(denominator, 1)
 
 
 def _all_heatmaps_loss(maps: Maps, targets: Targets) -> Float[Array, ""]:
@@ -215,23 +263,3 @@ def _refined_offsets(
         mutable=["batch_stats"],
     )
     return offsets + delta.reshape(offsets.shape), updated
-
-
-def _share(
-    numerator: Float[Array, ""], denominator: Float[Array, ""], axis_name: str | None
-) -> Float[Array, ""]:
-    """This device's share of a global ratio: their mean over devices is the ratio, or 0 / 0 = 0."""
-    num_devices = 1
-    if axis_name is not None:
-        denominator = jax.lax.psum(denominator, axis_name)
-        num_devices = jax.lax.psum(1, axis_name)
-    return numerator * num_devices / jnp.maximum(denominator, 1)
-
-
-def _global_metrics(
-    shares: dict[str, Float[Array, ""]], num_samples: Float[Array, ""], axis_name: str | None
-) -> dict[str, Float[Array, ""]]:
-    if axis_name is not None:
-        shares = jax.lax.pmean(shares, axis_name)
-        num_samples = jax.lax.psum(num_samples, axis_name)
-    return {**shares, "num_samples": num_samples}

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,17 +21,20 @@ class MetricsLog:
         workdir: the run's folder, made if absent.
         resume_step: step the training goes on from; lines of later steps, left by
             the run that was cut off, are dropped. 0 starts anew.
+        writes: False in all processes of a run but one.
 
     Raises:
         UserError: the folder cannot be written to.
     """
 
-    def __init__(self, workdir: str | os.PathLike, resume_step: int = 0):
+    def __init__(self, workdir: str | os.PathLike, resume_step: int = 0, writes: bool = True):
+        self._writes = writes
+        if not writes:
+            return
         folder = files.make_folder(workdir)
-        path = folder / FILE_NAME
-        if path.exists():
-            _drop_after(path, resume_step)
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        self._path = folder / FILE_NAME
+        if self._path.exists():
+            _drop_after(self._path, resume_step)
         # purge_step hides the events of the same dropped steps.
         self._events = tensorboardX.SummaryWriter(
             str(folder / "tensorboard"), purge_step=resume_step + 1
@@ -45,19 +47,24 @@ class MetricsLog:
         self.close()
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Logs scalars (Python, NumPy or JAX) of `step`; on disk when it returns."""
+        """Logs scalars (Python, NumPy or JAX) of `step`; on disk when it returns.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        if not self._writes:
+            return
         values = {name: float(value) for name, value in metrics.items()}
         # JSON has no NaN and no infinity.
         record = {name: v if math.isfinite(v) else None for name, v in values.items()}
-        self._file.write(json.dumps({"step": int(step), **record}) + "\n")
-        self._file.flush()
+        _append(self._path, json.dumps({"step": int(step), **record}) + "\n")
         for name, value in values.items():
             self._events.add_scalar(name, value, int(step))
 
     def close(self) -> None:
         """Writes what is still waiting and closes the files."""
-        self._file.close()
-        self._events.close()
+        if self._writes:
+            self._events.close()
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
@@ -66,7 +73,7 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     Raises:
         UserError: the file cannot be read, or a line inside it is not a record.
     """
-    path = pathlib.Path(path)
+    path = files.to_path(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -84,6 +91,18 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     return records
 
 
-def _drop_after(path: pathlib.Path, step: int) -> None:
+def _drop_after(path: files.Path, step: int) -> None:
     kept = [record for record in read_metrics(path) if record["step"] <= step]
     files.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def _append(path: files.Path, line: str) -> None:
+    if files.is_cloud(path):  # where nothing can be appended
+        return files.write_text(path, (path.read_text() if path.exists() else "") + line)
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write '{path}' ({error.strerror}): free some space and start again."
+        ) from None

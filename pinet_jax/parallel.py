@@ -1,4 +1,4 @@
-"""Mapping a per-device step over the devices.
+"""Mapping a per-device step over the devices of all processes.
 
 A step is written for one device, in SPMD style: `step(state, batch)` with the
 named axis AXIS for its reductions, the same state on every device, a share of the
@@ -45,32 +45,55 @@ def map_step(step: Step, kind: str) -> Step:
 
 
 def replicate(state: State) -> State:
-    """The state on every device, laid out as the mapped step returns it.
+    """The state on every device of every process, laid out as the mapped step returns it.
 
     Without this the second step would meet another layout and compile again.
     """
-    return jax.device_put(state, NamedSharding(_mesh(), PartitionSpec()))
+    return jax.make_array_from_process_local_data(NamedSharding(_mesh(), PartitionSpec()), state)
 
 
 def shard_batch(batch: Batch, kind: str) -> dict[str, jax.Array]:
-    """The batch laid out for `map_step(..., kind)`: a share of each array a device."""
-    if kind == "pmap":
-        devices = jax.device_count()
+    """The batch laid out for `map_step(..., kind)`: a share of each array a device.
+
+    Args:
+        batch: this process's share of it.
+        kind: as of `map_step`.
+    """
+    split = PartitionSpec(AXIS)
+    if kind == "pmap":  # which wants what this process has, by device
+        devices = jax.local_device_count()
         batch = {key: x.reshape(devices, -1, *x.shape[1:]) for key, x in batch.items()}
-    return jax.device_put(dict(batch), NamedSharding(_mesh(), PartitionSpec(AXIS)))
+        return jax.device_put(batch, NamedSharding(local_mesh(), split))
+    return jax.make_array_from_process_local_data(NamedSharding(_mesh(), split), dict(batch))
 
 
-def check_batch_size(batch_size: int) -> None:
-    """UserError unless the devices can share the global batch evenly."""
+def check_batch_size(batch_size: int, accumulation: int) -> None:
+    """UserError unless the global batch divides over the devices, and their parts, evenly.
+
+    Args:
+        batch_size: config.train.batch_size.
+        accumulation: config.train.accumulation.
+    """
     devices = jax.device_count()
-    if batch_size % devices:
-        below = batch_size // devices * devices
-        nearest = " or ".join(str(n) for n in (below, below + devices) if n)
+    if accumulation < 1:
+        raise UserError(f"config.train.accumulation is {accumulation}: give at least 1.")
+    shares = devices * accumulation
+    if batch_size % shares:
+        below = batch_size // shares * shares
+        nearest = " or ".join(str(n) for n in (below, below + shares) if n)
+        parts = f" of {accumulation} parts each (config.train.accumulation)"
         raise UserError(
             f"config.train.batch_size: {batch_size} images do not share out over "
-            f"{devices} devices; use {nearest}."
+            f"{devices} devices{parts if accumulation > 1 else ''}; use {nearest}."
         )
 
 
+def local_mesh() -> Mesh:
+    """The devices of this process."""
+    return Mesh(np.array(jax.local_devices()), (AXIS,))
+
+
 def _mesh() -> Mesh:
-    return Mesh(np.array(jax.devices()), (AXIS,))
+    """All devices, those of a process side by side, in the order of jax.pmap."""
+    devices = sorted(jax.devices(), key=lambda device: device.process_index)
+    return Mesh(np.array(devices), (AXIS,))

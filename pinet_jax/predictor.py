@@ -7,9 +7,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 
+from pinet_jax import parallel
 from pinet_jax.errors import UserError
 from pinet_jax.fusion import People
 from pinet_jax.inference import predict
@@ -22,7 +24,8 @@ class Predictor:
 
     Images of one network size go through the network together, in batches padded to
     config.eval.batch_size, so there is one compilation a network size and an image's
-    result does not depend on its companions.
+    result does not depend on its companions. All devices of this process share a batch,
+    each working on its own images.
 
     Args:
         config: describes the model and, under `eval`, the test procedure.
@@ -44,14 +47,22 @@ class Predictor:
             )
         self.config = config
         self.compile_count = 0
-        self._variables = jax.device_put(dict(variables))
+        mesh, shared, split = parallel.local_mesh(), PartitionSpec(), PartitionSpec(parallel.AXIS)
+        self._num_devices = mesh.size
+        self._variables = jax.device_put(dict(variables), NamedSharding(mesh, shared))
+        self._split = NamedSharding(mesh, split)
         model = pinet.build(config)
 
         def run(variables, images, to_image):
             self.compile_count += 1  # Python runs only while tracing
             return predict(model, variables, images, to_image, config)
 
-        self._run = jax.jit(run)
+        # Under jit alone the devices would exchange whole maps to find peaks in them.
+        self._run = jax.jit(
+            jax.shard_map(
+                run, mesh=mesh, in_specs=(shared, split, split), out_specs=split, check_vma=False
+            )
+        )
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike) -> "Predictor":
@@ -92,7 +103,10 @@ class Predictor:
             images: one array a scale, as `network_input.prepare` makes them.
             to_image: from network-input pixels of scale 1 to image pixels.
         """
-        return self._run(self._variables, images, to_image)
+        count = len(to_image)
+        batch = _pad((images, to_image), -count % self._num_devices)
+        people = self._run(self._variables, *jax.device_put(batch, self._split))
+        return people if len(people.valid) == count else jax.tree.map(lambda x: x[:count], people)
 
     def _batches(self, images: Sequence[np.ndarray]) -> list[list[int]]:
         """Indices of images that go through the network together."""
@@ -121,8 +135,15 @@ class Predictor:
 
 def _stack(inputs: Sequence[NetworkInput], batch_size: int) -> NetworkInput:
     """A batch of inputs; its last one fills the empty places."""
-    padded = [*inputs, *[inputs[-1]] * (batch_size - len(inputs))]
-    return jax.tree.map(lambda *arrays: np.stack(arrays), *padded)
+    stacked = jax.tree.map(lambda *arrays: np.stack(arrays), *inputs)
+    return _pad(stacked, batch_size - len(inputs))
+
+
+def _pad(batch: Any, missing: int) -> Any:
+    """The batch with its last example repeated `missing` times."""
+    if not missing:
+        return batch
+    return jax.tree.map(lambda x: np.concatenate([x, x[-1:].repeat(missing, 0)]), batch)
 
 
 def _check_images(images: Sequence[np.ndarray]) -> None:

@@ -8,12 +8,14 @@ import contextlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from pinet_jax import distributed
 from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
 
@@ -23,6 +25,17 @@ NO_CONFIG = "No config: give --config=configs/NAME.py, before any --config.a.b=c
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file; override its fields as --config.FIELD.FIELD=VALUE."
+)
+_MULTI_HOST = flags.DEFINE_bool(
+    "multi_host", False, "Join the other processes of this TPU pod, SLURM or MPI job."
+)
+_COORDINATOR_ADDRESS = flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of process 0, to join others without --multi_host."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the run.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
+_JOIN_TIMEOUT = flags.DEFINE_integer(
+    "join_timeout", 300, "Seconds to wait for the other processes at the start.", lower_bound=1
 )
 
 
@@ -51,10 +64,17 @@ def run(main: Callable[[list[str]], int | None], known_flags_only: bool = False)
         try:
             return main(arguments)
         except UserError as error:
-            return _report(error)
+            code = _report(error)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
-            return INTERRUPTED
+            code = INTERRUPTED
+        except Exception:
+            if not jax.distributed.is_initialized():
+                raise
+            traceback.print_exc()
+            code = 1
+        distributed.leave(code)
+        return code
 
     app.run(guarded_main, flags_parser=parse)
 
@@ -62,18 +82,25 @@ def run(main: Callable[[list[str]], int | None], known_flags_only: bool = False)
 def config_from_flags() -> ConfigDict:
     """The config that --config names with its --config.a.b=c overrides, locked.
 
-    Also switches the persistent compilation cache on, so that it comes before any
-    compilation.
+    Also joins the other processes that the flags name, and switches the persistent
+    compilation cache on, so that both come before anything touches a device.
 
     Raises:
-        UserError: --config is missing or names no config file, or an override's value
-            is of the wrong type.
+        UserError: --config is missing or names no config file, an override's value is
+            of the wrong type, or the other processes cannot be joined.
     """
     if _CONFIG.value is None:
         raise UserError(NO_CONFIG)
     path = config_flags.get_config_filename(flags.FLAGS["config"])
     _match_tuples(_CONFIG.value, load_config(path))
     enable_compilation_cache(_CONFIG.value)
+    distributed.initialize(
+        _MULTI_HOST.value,
+        _COORDINATOR_ADDRESS.value,
+        _NUM_PROCESSES.value,
+        _PROCESS_ID.value,
+        _JOIN_TIMEOUT.value,
+    )
     return _CONFIG.value
 
 

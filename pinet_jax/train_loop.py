@@ -2,23 +2,36 @@
 
 import collections
 import functools
-import math
 import pathlib
-from collections.abc import Iterator
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from pinet_jax import checkpoints, parallel, training, visualize
+from pinet_jax import (
+    checkpoint_files,
+    checkpoints,
+    distributed,
+    files,
+    nonfinite,
+    parallel,
+    training,
+    visualize,
+)
 from pinet_jax.errors import UserError
-from pinet_jax.metrics_log import MetricsLog
+from pinet_jax.metrics_log import FILE_NAME, MetricsLog
 from pinet_jax.models import pinet
 from pinet_jax.progress import Progress
+from pinet_jax.step_metrics import NotFinite, StepMetrics
+from pinet_jax.stopping import Stopped, StopRequest
 
 HOST_KEYS = ("image_id", "num_dropped")  # of a batch; the device does not need them
 PREFETCH = 2  # batches on their way to the device
+STREAM = "synthcrowd_stream"
 
 
 def train(config: ConfigDict, workdir: str) -> training.TrainState:
@@ -26,44 +39,134 @@ def train(config: ConfigDict, workdir: str) -> training.TrainState:
 
     Without one it starts from the weights of config.train.init_from, or from fresh ones.
 
-    Writes under `workdir`: config.json, checkpoints/, metrics.jsonl, TensorBoard
-    events and loss_curves.png.
+    Writes under `workdir`: config.json, checkpoints/, metrics.jsonl, TensorBoard events
+    and loss_curves.png; with config.train.eval_every also eval_steps/STEP, see
+    `eval_loop.evaluate`; nonfinite/STEP when it ends with such a loss.
 
     Raises:
-        UserError: unusable data, workdir or config, a checkpoint of another config,
-            or a loss that is no longer finite.
+        UserError: unusable data, workdir or config, a checkpoint of another config, a
+            disk that is full, or a loss that is no longer finite.
+        Stopped: asked to by a signal or by the cluster; the state is saved.
     """
-    parallel.check_batch_size(config.train.batch_size)
+    parallel.check_batch_size(config.train.batch_size, config.train.accumulation)
     model = pinet.build(config)
-    steps_per_epoch = examples_per_epoch(config) / config.train.batch_size
-    num_steps = training.total_steps(config, steps_per_epoch)
+    num_examples = examples_per_epoch(config)
+    steps_per_epoch = num_examples / config.train.batch_size
+    check_evaluation(config)
     schedule = training.learning_rate(config, steps_per_epoch)
     optimizer = training.make_optimizer(schedule)
-    with checkpoints.Checkpoints(workdir, config.train.keep_checkpoints) as saved:
-        state = _first_state(config, saved, model, optimizer)
-        if state.step:
-            print(f"resuming at step {int(state.step)} of {num_steps}", flush=True)
-        checkpoints.save_config(workdir, config)
-        step_fn = training.make_train_step(model, optimizer, config)
-        with MetricsLog(workdir, resume_step=int(state.step)) as log:
-            state = parallel.replicate(state)
-            state = _run(config, state, step_fn, saved, _Recorder(log, schedule), num_steps)
-    visualize.loss_curves(
-        pathlib.Path(workdir) / "metrics.jsonl", pathlib.Path(workdir) / "loss_curves.png"
-    )
+    with (
+        checkpoints.Checkpoints(workdir, config.train.keep_checkpoints) as saved,
+        StopRequest() as stop,
+    ):
+        state = _first_state(config, saved, model, optimizer, num_examples)
+        start = int(state.step)
+        if distributed.is_main():
+            checkpoints.save_config(workdir, config)
+            checkpoint_files.drop_evaluations(saved.workdir, after=start)
+        step_fn = parallel.map_step(
+            nonfinite.guard(
+                functools.partial(
+                    training.train_step, model=model, optimizer=optimizer, config=config
+                )
+            ),
+            config.parallel,
+        )
+        with MetricsLog(workdir, start, distributed.is_main()) as log:
+            run = _Run(config, num_examples, saved, log, schedule, stop)
+            num_steps = training.total_steps(config, steps_per_epoch)
+            state = run.go(parallel.replicate(state), step_fn, start, num_steps)
+    if distributed.is_main():
+        _draw_losses(saved.workdir)
     return state
 
 
+def check_evaluation(config: ConfigDict) -> None:
+    """UserError unless config.train.eval_every is 0, or there is data to evaluate on."""
+    if config.train.eval_every < 0:
+        raise UserError(f"config.train.eval_every is {config.train.eval_every}: give 0 for never.")
+    if not config.train.eval_every:
+        return
+    from input_pipeline import datasets
+
+    config = _evaluated(config)
+    datasets.open_split(config, config.dataset.eval_split)
+    if not datasets.is_scored(config, config.dataset.eval_split):
+        raise UserError(
+            f"config.dataset.eval_split: '{config.dataset.eval_split}' has no ground truth "
+            "to choose the best checkpoint by; set config.train.eval_every to 0."
+        )
+
+
+def _evaluated(config: ConfigDict) -> ConfigDict:
+    """That of the evaluation; the stream's is the same crowd on disk."""
+    config = config.copy_and_resolve_references()
+    if config.dataset.name == STREAM:
+        config.dataset.name = "synthcrowd"
+    return config
+
+
+def _draw_losses(folder: files.Path) -> None:
+    with tempfile.TemporaryDirectory() as temporary:  # pictures are drawn into local files
+        picture = pathlib.Path(temporary) / "loss_curves.png"
+        visualize.loss_curves(folder / FILE_NAME, picture)
+        try:
+            (folder / picture.name).write_bytes(picture.read_bytes())
+        except OSError as error:
+            raise UserError(
+                f"Cannot write '{folder / picture.name}' ({error.strerror}): free some space."
+            ) from None
+
+
 def _first_state(
-    config: ConfigDict, saved: checkpoints.Checkpoints, model, optimizer
+    config: ConfigDict, saved: checkpoints.Checkpoints, model, optimizer, num_examples: int
 ) -> training.TrainState:
-    """That of the newest checkpoint if there is one, else a fresh one."""
+    """That of the newest readable checkpoint if there is one, else a fresh one."""
     fresh = functools.partial(training.create_state, model, optimizer, config.seed)
-    if saved.latest_step() is not None:
-        return saved.restore(jax.eval_shape(fresh))
-    if config.train.init_from:
-        return load_initial(fresh(), config.train.init_from)
-    return fresh()
+    if saved.latest_step() is None:
+        state = fresh()
+        return load_initial(state, config.train.init_from) if config.train.init_from else state
+    state = saved.restore(jax.eval_shape(fresh))
+    step = int(state.step)
+    check_position(saved.position(step), position(config, num_examples, step), saved.workdir)
+    if distributed.is_main():
+        print(f"resuming at step {step}", flush=True)
+        report = nonfinite.earlier(saved.workdir, step)
+        if report is not None:
+            print(
+                f"an earlier start was not finite in step {report.name}, see '{report}': "
+                "with the same config it will be so again",
+                file=sys.stderr,
+            )
+    return state
+
+
+def position(config: ConfigDict, num_examples: int, step: int) -> dict[str, int]:
+    """The place in the data after `step`, and all that it depends on."""
+    return {
+        "seed": config.seed,
+        "batch_size": config.train.batch_size,
+        "examples_per_epoch": num_examples,
+        "examples_seen": step * config.train.batch_size,
+    }
+
+
+def check_position(saved: dict[str, int], wanted: dict[str, int], workdir: files.Path) -> None:
+    """UserError unless the data goes on where the checkpoint left it.
+
+    The examples of a step follow from its number, the seed, the global batch size and the
+    number of training images; so does the learning rate. A change would repeat some
+    images, leave others out and jump in the schedule.
+    """
+    fields = {"seed": "config.seed", "batch_size": "config.train.batch_size"}
+    for name, value in saved.items():
+        if value != wanted[name]:
+            field = fields.get(name, "the number of training images")
+            raise UserError(
+                f"The run in '{workdir}' cannot go on: {field} was {saved[name]} and is "
+                f"{wanted[name]}; set it back, or start another workdir from its weights with "
+                f"--config.train.init_from={workdir}."
+            )
 
 
 def load_initial(state: training.TrainState, path: str) -> training.TrainState:
@@ -90,65 +193,124 @@ def load_initial(state: training.TrainState, path: str) -> training.TrainState:
 
 def examples_per_epoch(config: ConfigDict) -> int:
     """Training images of the dataset; for an endless stream, a nominal number."""
-    if config.dataset.name == "synthcrowd_stream":
+    if config.dataset.name == STREAM:
         return config.synthcrowd.num_train
     from input_pipeline import train_data
 
     return train_data.examples_per_epoch(config)
 
 
-def _run(config, state, step_fn, saved, recorder, num_steps) -> training.TrainState:
-    """The loop itself."""
-    start = int(state.step)
-    batches = _to_device(_host_batches(config, start), config.parallel)
-    with Progress(num_steps, "train", start=start) as progress:
-        for step in range(start + 1, num_steps + 1):
-            batch, host = next(batches)
-            state, metrics = step_fn(state, batch)
-            recorder.add(metrics, host)
-            save = step == num_steps or step % config.train.checkpoint_every == 0
-            log = save or step % config.train.log_every == 0
-            progress.update(**({"loss": recorder.write(step)} if log else {}))
-            if save:
-                saved.save(state)
-    return state
+class _Run:
+    """The loop, and what it does beside the steps."""
 
-
-class _Recorder:
-    """Averages the steps' metrics between two log lines."""
-
-    def __init__(self, log: MetricsLog, schedule):
+    def __init__(
+        self,
+        config: ConfigDict,
+        num_examples: int,
+        saved: checkpoints.Checkpoints,
+        log: MetricsLog,
+        schedule: Callable[[int], float],
+        stop: StopRequest,
+    ):
+        self._config = config
+        self._position = functools.partial(position, config, num_examples)
+        self._saved = saved
         self._log = log
         self._schedule = schedule
-        self._metrics: list[dict] = []
-        self._dropped = 0
+        self._stop = stop
+        self._metrics = StepMetrics()
 
-    def add(self, metrics: dict, host: dict[str, np.ndarray]) -> None:
-        """Remembers a step; nothing is fetched from the device yet."""
-        self._metrics.append(metrics)
-        self._dropped += int(host["num_dropped"].sum())
+    def go(self, state: training.TrainState, step_fn, start: int, num_steps: int):
+        """The steps from `start` to `num_steps`; returns the last state."""
+        train = self._config.train
+        if start and self._evaluates(start):
+            done = checkpoint_files.average_precisions(self._saved.workdir)
+            if start not in distributed.gather([*done]):  # stopped before its evaluation
+                self._evaluate(state, start)
+        batches = _to_device(host_batches(self._config, start), self._config.parallel)
+        with Progress(num_steps, "train", start=start) as progress:
+            for step in range(start + 1, num_steps + 1):
+                batch, host = next(batches)
+                state, metrics = step_fn(state, batch)
+                self._metrics.add(step, metrics, host)
+                self._stop.listen()  # after the first compilation: before it nothing is lost
+                self._saved.check()
+                stopped = self._stop.requested(step)
+                evaluates = self._evaluates(step)
+                save = evaluates or stopped or step == num_steps
+                save = save or step % train.checkpoint_every == 0
+                log = save or step % train.log_every == 0
+                progress.update(**({"loss": self._write(state, step)} if log else {}))
+                if save:
+                    self._saved.save(state, self._position(step))
+                if stopped:
+                    self._end(step)
+                if evaluates:
+                    self._evaluate(state, step)
+        return state
 
-    def write(self, step: int) -> float:
+    def _evaluates(self, step: int) -> bool:
+        every = self._config.train.eval_every
+        return every > 0 and step % every == 0
+
+    def _write(self, state: training.TrainState, step: int) -> float:
         """Logs the averages since the last call and returns the loss."""
-        fetched = jax.device_get(self._metrics)
-        means = {name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]}
-        if not math.isfinite(means["loss"]):
-            raise UserError(
-                f"The loss is not finite by step {step}: lower config.train.learning_rate and "
-                "start again, which goes on from the last checkpoint."
-            )
-        extra = {
-            "learning_rate": float(self._schedule(step - 1)),
-            "persons_dropped": self._dropped,
-        }
-        self._log.write(step, means | extra)
-        self._metrics, self._dropped = [], 0
+        try:
+            means = self._metrics.averages()
+        except NotFinite as bad:
+            self._report(state, bad)
+        self._log.write(step, means | {"learning_rate": float(self._schedule(step - 1))})
         return means["loss"]
 
+    def _evaluate(self, state: training.TrainState, step: int) -> None:
+        """Scores the state of `step`, whose checkpoint is being written."""
+        from pinet_jax import eval_loop
 
-def _host_batches(config: ConfigDict, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+        variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+        out = self._saved.workdir / checkpoint_files.EVALUATIONS / str(step)
+        try:
+            with self._stop.at_once():
+                scores = eval_loop.evaluate(_evaluated(self._config), variables, out)
+        except Stopped:
+            self._end(step)
+        self._log.write(step, scores)
+
+    def _end(self, step: int) -> None:
+        """Ends the run at the wish of somebody, its state on disk."""
+        self._saved.wait()
+        name = self._stop.number.name
+        raise Stopped(
+            self._stop.number,
+            f"stopped by {name}: the checkpoint of step {step} is in '{self._saved.folder}'; "
+            "start again to go on from it",
+        )
+
+    def _report(self, state: training.TrainState, bad: NotFinite) -> None:
+        """Ends the run at a step that is not finite, the state before it on disk."""
+        state = jax.device_get(state)
+        state = state.replace(step=np.int32(bad.step - 1))
+        batch = jax.device_get(next(host_batches(self._config, bad.step - 1)))
+        folder = nonfinite.save_report(
+            self._saved.workdir,
+            state,
+            batch,
+            bad.metrics,
+            self._config,
+            self._position(bad.step - 1),
+        )
+        ids = ", ".join(map(str, distributed.gather(bad.image_ids)))
+        raise UserError(
+            f"The loss or its gradient is not finite in step {bad.step}, of the images {ids}: "
+            f"'{folder}' has its batch and the state before it; look at those images, or lower "
+            "config.train.learning_rate, and start again, which goes on from the last "
+            "checkpoint and, unchanged, fails again."
+        )
+
+
+def host_batches(config: ConfigDict, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+    """This process's share of the endless training batches after `start_step`."""
     share = {"host_index": jax.process_index(), "host_count": jax.process_count()}
-    if config.dataset.name == "synthcrowd_stream":
+    if config.dataset.name == STREAM:
         from input_pipeline.synthcrowd import stream
 
         return stream.batches(config, config.train.batch_size, start_step, **share)

@@ -1,6 +1,7 @@
 """The training state, its optimiser and one step of it."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 
 from pinet_jax import parallel
 from pinet_jax.errors import UserError
-from pinet_jax.losses import compute_loss
+from pinet_jax.losses import compute_loss, count_batch
 from pinet_jax.models import pinet
 from pinet_jax.models.pinet import PINet
 
@@ -85,17 +86,27 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step on one device's share of the batch; reduces over parallel.AXIS.
 
-    Running statistics are averaged over the devices at every step: they are linear
-    in the batch statistics, so this equals averaging them once before saving.
+    The share is worked off in config.train.accumulation parts, one after the other.
+    Loss and gradients are those of the whole batch, however it is divided. Batch
+    statistics are of a part: of its images on this device, or on all with
+    config.bn_sync.
+
+    Running statistics are averaged over parts and devices at every step: they are
+    linear in the batch statistics, so this equals averaging them once before saving.
     """
+    accumulation = config.train.accumulation
+    parts = jax.tree.map(lambda x: x.reshape(accumulation, -1, *x.shape[1:]), batch)
+    counts = _sum_over(parts, lambda part: count_batch(model, part, config))
+    counts = jax.lax.psum(counts, parallel.AXIS)
 
-    def loss_fn(params):
-        return compute_loss(
-            model, params, state.batch_stats, batch, config, axis_name=parallel.AXIS
-        )
+    def gradients(part):
+        def loss(params):
+            return compute_loss(model, params, state.batch_stats, part, config, counts)
 
-    grads, (metrics, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
-    grads, batch_stats = jax.lax.pmean((grads, batch_stats), parallel.AXIS)
+        return jax.grad(loss, has_aux=True)(state.params)
+
+    sums = jax.lax.pmean(_sum_over(parts, gradients), parallel.AXIS)
+    grads, (metrics, batch_stats) = jax.tree.map(lambda x: x / accumulation, sums)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     state = TrainState(
         step=state.step + 1,
@@ -104,6 +115,19 @@ def train_step(
         opt_state=opt_state,
     )
     return state, metrics | {"gradient_norm": optax.global_norm(grads)}
+
+
+def _sum_over(parts: Any, function: Callable[[Any], Any]) -> Any:
+    """The sum of function(part) over the leading axis, with one part in memory at a time."""
+    first = jax.tree.map(lambda x: x[0], parts)
+    if len(jax.tree.leaves(parts)[0]) == 1:  # no loop, which XLA would optimise less
+        return function(first)
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, function(part)), None
+
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first))
+    return jax.lax.scan(add, zeros, parts)[0]
 
 
 def make_train_step(

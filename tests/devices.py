@@ -14,6 +14,7 @@ def use(count: int) -> Iterator[None]:
     if len(devices) < count:
         pytest.skip(f"needs {count} devices, there are {len(devices)}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "devices", lambda: devices)
-        patch.setattr(jax, "device_count", lambda: count)
+        for scope in ("", "local_"):
+            patch.setattr(jax, f"{scope}devices", lambda: devices)
+            patch.setattr(jax, f"{scope}device_count", lambda: count)
         yield

@@ -1,6 +1,7 @@
 """Mistakes end with one sentence, exit code 2 and nothing half written."""
 
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from input_pipeline import eval_data, train_data
+from input_pipeline import downloads, eval_data, train_data
 from pinet_jax import checkpoints, eval_loop, train_loop
 from pinet_jax.errors import UserError
 from pinet_jax.models import pinet
@@ -79,6 +80,11 @@ def test_a_folder_without_annotations_or_images(tmp_path):
     [
         (lambda content: content["annotations"][0].pop("keypoints"), "without 'keypoints'"),
         (lambda content: content["annotations"][0]["keypoints"].pop(), "50 numbers"),
+        (lambda content: content["annotations"][0].update(category_id=3), "is of category 3"),
+        (lambda content: content["annotations"][2].update(image_id=7), "is of image 7, which is"),
+        (lambda content: content["annotations"][1].update(id=1), "annotation 1 is listed twice"),
+        (lambda content: content["annotations"][1].update(bbox=[1, 2, 0, 3]), "box of zero size"),
+        (lambda content: content["annotations"][1].update(area=math.nan), "finite numbers"),
         (lambda content: content.pop("annotations"), "no 'images' and 'annotations'"),
         (None, "is not a complete JSON file"),
     ],
@@ -109,6 +115,16 @@ def test_an_unreadable_image_stops_or_is_skipped(tmp_path):
     assert train_data.examples_per_epoch(skipping) == 2  # of 4: one unreadable, one empty
     assert eval_data.num_eval_images(skipping, "train") == 3
     refused_training(config, tmp_path / "run")  # skipping once makes it nobody's default
+
+
+def test_a_prepared_folder_without_the_split_that_is_asked_for(tmp_path):
+    fake_coco.write_fake_coco(tmp_path / "coco", splits=("train",))
+    downloads.prepare_into(coco_config(tmp_path), tmp_path / "out", "train")
+    config = coco_config(tmp_path, **{"dataset.data_dir": str(tmp_path / "out")})
+    assert train_data.examples_per_epoch(config) == 3
+    message = refused(eval_loop.evaluate, config, {}, tmp_path / "eval")
+    assert "holds the prepared splits train and not 'val'" in message and "--splits val" in message
+    assert not (tmp_path / "eval").exists()
 
 
 # ---- Checkpoints of another config

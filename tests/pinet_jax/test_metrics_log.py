@@ -3,7 +3,11 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorboardX
+from etils.epath import backend, gpath
 
+from pinet_jax import checkpoint_files, files
+from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
 from pinet_jax.metrics_log import MetricsLog, read_metrics
 
@@ -53,3 +57,67 @@ def test_a_workdir_that_is_a_file_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"Cannot write to the folder '.*file'"):
         MetricsLog(tmp_path / "file")
+
+
+# ---- In the cloud
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """gs://bucket in memory, for all but TensorBoard's writer."""
+    memory = pytest.importorskip("fsspec").filesystem("memory", skip_instance_cache=True)
+    monkeypatch.setattr(memory, "store", {})
+    monkeypatch.setattr(memory, "pseudo_dirs", [""])
+    monkeypatch.setattr(gpath, "_is_tf_installed", lambda: False)  # it has a way of its own
+    monkeypatch.setattr(backend.fsspec_backend, "fs", lambda _path: memory, raising=False)
+    monkeypatch.setattr(tensorboardX, "SummaryWriter", Events)
+    return "gs://bucket/run"
+
+
+class Events:
+    def __init__(self, folder, purge_step):
+        assert folder == "gs://bucket/run/tensorboard"
+
+    def add_scalar(self, *_arguments):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_the_log_of_a_bucket(bucket):
+    with MetricsLog(bucket) as log:
+        for step in (1, 2):
+            log.write(step, {"loss": step})
+    with MetricsLog(bucket, resume_step=1) as log:
+        log.write(2, {"loss": 3})
+    records = read_metrics(f"{bucket}/metrics.jsonl")
+    assert records == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 3.0}]
+
+
+def test_configs_and_scores_of_a_bucket(bucket):
+    config = load_config("base")
+    checkpoint_files.save_config(bucket, config)
+    assert checkpoint_files.load_config(bucket) == config
+    folder = files.make_folder(f"{bucket}/eval_steps/3")
+    files.write_text(folder / "metrics.json", '{"AP": 0.5}')
+    workdir = files.to_path(bucket)
+    assert checkpoint_files.average_precisions(workdir) == {3: 0.5}
+    checkpoint_files.drop_evaluations(workdir, after=0)
+    assert checkpoint_files.average_precisions(workdir) == {}
+
+
+# ---- One process of several
+
+
+def test_a_log_that_does_not_write_leaves_no_file(tmp_path):
+    with MetricsLog(tmp_path / "run", writes=False) as log:
+        log.write(1, {"loss": 1})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path):
+    with MetricsLog(tmp_path) as log:
+        (tmp_path / "metrics.jsonl").mkdir()
+        with pytest.raises(UserError, match=r"Cannot write '.*metrics.jsonl'"):
+            log.write(1, {"loss": 1})

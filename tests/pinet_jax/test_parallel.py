@@ -1,80 +1,44 @@
-"""1, 2 and 4 devices, by pmap and by shard_map: the same training."""
+"""1, 2, 4 and 8 devices, by pmap and by shard_map, in parts or at once: the same training."""
 
 import functools
+import json
+import pathlib
+import subprocess
+import sys
 
-import flax.linen as nn
 import jax
 import numpy as np
-import optax
 import pytest
 
 from pinet_jax import losses, parallel, train_loop, training
 from pinet_jax.errors import UserError
 from pinet_jax.models import pinet
-from pinet_jax.models.layers import BatchNorm, Conv
 from pinet_jax.preprocess import normalise
 from pinet_jax.targets import render_targets
 from tests import devices, tiny
+from tests.first_steps import (
+    IMAGES,
+    KINDS,
+    LEARNING_RATE,
+    fresh_state,
+    make_config,
+    network,
+    optimizer,
+    train,
+)
 
-STEPS = 3
-LEARNING_RATE = 0.01
-
-
-class SmallBackbone(nn.Module):
-    """Two convolutions and batch normalisations: HRNet's operations, quickly compiled."""
-
-    axis_name: str | None
-
-    @nn.compact
-    def __call__(self, images, train=False):
-        x = images
-        for i in range(2):
-            x = nn.relu(BatchNorm(self.axis_name)(Conv(8, stride=2, name=f"conv{i}")(x), train))
-        return x
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def network(config):
-    axis_name = parallel.AXIS if config.bn_sync else None
-    return pinet.build(config).clone(backbone=SmallBackbone(axis_name))
-
-
-def make_config(kind="pmap", bn_sync=True):
-    return tiny.config(**{"parallel": kind, "bn_sync": bn_sync, "model.graph_layers": 1})
-
-
-def optimizer():
-    # Not Adam: it would blow the noise in gradients that are nothing up to whole steps.
-    return optax.sgd(LEARNING_RATE)
-
-
-@functools.cache
-def fresh_state():
-    variables = tiny.random_variables(network(make_config()))
-    moments = optimizer().init(variables["params"])
-    return training.TrainState(step=np.int32(0), opt_state=moments, **variables)
-
-
-@functools.cache
-def train(count, kind, bn_sync=True):
-    """The last state and every step's metrics."""
-    config = make_config(kind, bn_sync)
-    steps = STEPS if bn_sync else 1
-    with devices.use(count):
-        step = training.make_train_step(network(config), optimizer(), config)
-        state = parallel.replicate(fresh_state())
-        history = []
-        for i in range(steps):
-            batch = parallel.shard_batch(tiny.batch(i, images=8), kind)
-            state, metrics = step(state, batch)
-            history.append(jax.device_get(metrics))
-    return jax.device_get(state), history
-
-
-def assert_same_training(found, wanted):
-    for metrics, want in zip(found[1], wanted[1], strict=True):
+def assert_same_metrics(found, wanted):
+    for metrics, want in zip(found, wanted, strict=True):
         assert metrics.keys() == want.keys() and want["refinement_loss"] > 0
         for name in want:
             np.testing.assert_allclose(metrics[name], want[name], rtol=1e-5, err_msg=name)
+
+
+def assert_same_training(found, wanted):
+    assert_same_metrics(found[1], wanted[1])
     assert found[0].step == wanted[0].step
     for name in ("params", "batch_stats"):
         jax.tree.map(
@@ -90,6 +54,16 @@ def assert_same_training(found, wanted):
 )
 def test_any_number_of_devices_trains_as_one(count, kind):
     assert_same_training(train(count, kind), train(1, "pmap"))
+
+
+def test_eight_devices_train_as_one():
+    """In a process of their own: every other test would be slower for having so many."""
+    command = [sys.executable, "-m", "tests.first_steps", "8"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for kind in KINDS:
+        assert_same_metrics(found[kind], train(1, "pmap")[1])
 
 
 def test_every_batch_normalisation_of_the_whole_network_is_synchronised():
@@ -161,13 +135,54 @@ def slow_step(state, batch, count):
 @pytest.mark.parametrize(("count", "kind"), [(2, "pmap"), (4, "shard_map")])
 def test_statistics_a_device(count, kind):
     state, (metrics,) = train(count, kind, bn_sync=False)
-    loss, params, stats = slow_step(fresh_state(), tiny.batch(0, images=8), count)
+    loss, params, stats = slow_step(fresh_state(), tiny.batch(0, images=IMAGES), count)
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-5)
     compare = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
     jax.tree.map(compare, state.params, params)
     jax.tree.map(compare, state.batch_stats, stats)
     synced = train(1, "pmap")[1][0]
     assert abs(metrics["loss"] / synced["loss"] - 1) > 1e-4  # they do differ
+
+
+# ---- Accumulation
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_one_after_the_other_train_as_so_many_devices(kind):
+    """Statistics are of a part; loss ratios, gradients and all else are the whole batch's."""
+    found, wanted = train(2, kind, False, 2), train(4, kind, False)
+    assert_same_training(found, wanted)
+    assert abs(found[1][0]["loss"] / train(2, kind, False)[1][0]["loss"] - 1) > 1e-4
+
+
+def test_parts_of_synchronised_devices():
+    """The first halves of two devices' shares have one statistic, their second halves another."""
+    order = np.array([0, 1, 4, 5, 2, 3, 6, 7])
+    whole = tiny.batch(0, images=IMAGES)
+    config = make_config(bn_sync=True, accumulation=2)
+    with devices.use(2):
+        step = training.make_train_step(network(config), optimizer(), config)
+        shares = parallel.shard_batch({k: x[order] for k, x in whole.items()}, "pmap")
+        state, metrics = step(parallel.replicate(fresh_state()), shares)
+    assert_same_training(jax.device_get((state, [metrics])), train(2, "pmap", False))
+
+
+def temporary_bytes(accumulation):
+    """Memory that the compiled step needs besides the state and the batch."""
+    config = make_config(accumulation=accumulation)
+    with devices.use(1):
+        step = training.make_train_step(network(config), optimizer(), config)
+        batch = parallel.shard_batch(tiny.batch(images=IMAGES), config.parallel)
+        compiled = step.lower(parallel.replicate(fresh_state()), batch).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_more_parts_take_less_memory():
+    whole, quarters = temporary_bytes(1), temporary_bytes(4)
+    assert quarters < 0.5 * whole
+
+
+# ---- Layouts and sizes
 
 
 def test_each_device_gets_its_share():
@@ -187,13 +202,22 @@ def test_each_device_gets_its_share():
 def test_a_batch_that_devices_cannot_share(batch_size, words, tmp_path):
     with devices.use(4):
         for fits in (4, 40):
-            parallel.check_batch_size(fits)
+            parallel.check_batch_size(fits, accumulation=1)
         config = tiny.config(**{"train.batch_size": batch_size})
         with pytest.raises(
             UserError, match=rf"train.batch_size: {batch_size} .*4 devices; .*{words}"
         ):
             train_loop.train(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_parts_cannot_share():
+    with devices.use(2):
+        parallel.check_batch_size(12, accumulation=3)
+        with pytest.raises(UserError, match=r"8 images .*2 devices of 3 parts each .*use 6 or 12"):
+            parallel.check_batch_size(8, accumulation=3)
+        with pytest.raises(UserError, match=r"config\.train\.accumulation is 0: give at least 1"):
+            parallel.check_batch_size(8, accumulation=0)
 
 
 def test_unknown_kind():

@@ -1,5 +1,6 @@
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
@@ -7,8 +8,9 @@ from configs.base import get_config
 from pinet_jax import checkpoints
 from pinet_jax.errors import UserError
 from pinet_jax.models import pinet
+from pinet_jax.network_input import prepare
 from pinet_jax.predictor import Predictor
-from tests import tiny
+from tests import devices, tiny
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,44 @@ def test_one_compilation_a_network_size(predictor, people):
     assert predictor.compile_count == 2
 
 
+# ---- Devices
+
+COUNTS = (1, 2, 4)
+
+
+@pytest.fixture(scope="module")
+def spread(config, variables):
+    """A predictor on so many devices, and what it finds in a batch of three."""
+    inputs = [prepare(one, 64, (1.0,), 0.0) for one in (IMAGES[0], IMAGES[2], IMAGES[3])]
+    batch = jax.tree.map(lambda *arrays: np.stack(arrays), *inputs)
+    found = {}
+    for count in COUNTS:
+        with devices.use(count):
+            predictor = Predictor(config, variables)
+            people = predictor.predict_batch(batch.images, batch.to_image)
+            found[count] = predictor, batch, jax.device_get(people)
+    return found
+
+
+@pytest.mark.parametrize("count", COUNTS[1:])
+def test_any_number_of_devices_finds_what_one_finds(spread, count):
+    found, want = spread[count][2], spread[1][2]
+    assert want.valid.any(1).all() and len(want.valid) == 3
+    np.testing.assert_array_equal(found.valid, want.valid)
+    np.testing.assert_allclose(found.keypoints, want.keypoints, atol=1e-3)
+    np.testing.assert_allclose(found.keypoint_scores, want.keypoint_scores, atol=1e-3)
+
+
+def test_devices_work_on_their_own(spread):
+    """No device waits for another: the program has no operation that crosses them."""
+    predictor, batch, _ = spread[2]
+    pad = jax.tree.map(lambda x: np.concatenate([x, x[:1]]), (batch.images, batch.to_image))
+    text = predictor._run.lower(predictor._variables, *pad).compile().as_text()
+    assert "num_partitions=2" in text
+    for name in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
+        assert name not in text
+
+
 def test_no_images(predictor):
     assert predictor([]) == []
 
@@ -120,7 +160,8 @@ def test_the_golden_image(released):
     config, _, variables = released
     config = config.copy_and_resolve_references()
     config.eval.update(input_size=int(golden["input_size"]), batch_size=1)
-    (people,) = Predictor(config, variables)([golden["image_u8"]])
+    with devices.use(1):
+        (people,) = Predictor(config, variables)([golden["image_u8"]])
     order = np.argsort(-golden["fused_scores"])
     assert len(people.scores) == len(order)
     want = golden["fused_xy_score"][order]

@@ -10,6 +10,15 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = f"--config={ROOT}/configs/base.py"
 
+
+def join(address, num_processes, process_id):
+    return (
+        f"--coordinator_address={address}",
+        f"--num_processes={num_processes}",
+        f"--process_id={process_id}",
+    )
+
+
 PROGRAM = """
 import jax
 from absl import flags
@@ -78,6 +87,12 @@ def test_overrides_reach_the_config_and_switch_the_cache_on(tmp_path):
         ((), "No config: give --config=configs/NAME.py"),
         (("--config.seed=1",), "No config: give --config=configs/NAME.py"),
         (("--fail=user",), "The file 'x' is wrong: mend it."),
+        ((CONFIG, "--num_processes=2"), "--process_id go together: give all three"),
+        ((CONFIG, "--coordinator_address=a:1", "--process_id=0"), "go together: give all three"),
+        ((CONFIG, *join("a", 2, 0)), "--coordinator_address: 'a' is not HOST:PORT"),
+        ((CONFIG, *join("a:1", 0, 0)), "--num_processes: 0 is less than 1"),
+        ((CONFIG, *join("a:1", 2, 2)), "--process_id: 2 is not from 0 to 1"),
+        ((CONFIG, "--multi_host"), "--multi_host: this is no TPU pod, SLURM, Open MPI"),
     ],
 )
 def test_mistakes_end_with_one_sentence_and_code_2(tmp_path, arguments, words):

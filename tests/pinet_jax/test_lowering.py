@@ -1,0 +1,68 @@
+"""The programs lower for TPU and CUDA on a machine that has neither."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from pinet_jax import parallel, training
+from pinet_jax.inference import predict
+from pinet_jax.models import pinet
+from tests import devices, tiny
+from tests.first_steps import KINDS
+
+PLATFORMS = ("tpu", "cuda", "cpu")
+
+
+def shapes_of(tree):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+@pytest.fixture(scope="module")
+def config():
+    # As on an accelerator.
+    return tiny.config(**{"dtype": "bfloat16", "bn_sync": True, "train.accumulation": 2})
+
+
+def variables_of(model):
+    shapes = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), method="init_all")
+    )
+    return {"params": shapes["params"], "batch_stats": shapes["batch_stats"]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_train_step(config, kind):
+    model, optimizer = pinet.build(config), training.make_optimizer(1e-3)
+    variables = variables_of(model)
+    state = training.TrainState(
+        step=jax.ShapeDtypeStruct((), jnp.int32),
+        opt_state=jax.eval_shape(optimizer.init, variables["params"]),
+        **variables,
+    )
+    step = functools.partial(training.train_step, model=model, optimizer=optimizer, config=config)
+    with devices.use(2):
+        batch = shapes_of(parallel.shard_batch(tiny.batch(images=8), kind))
+        traced = jax.jit(parallel.map_step(step, kind)).trace(state, batch)
+    check_lowering(traced, collective="all_reduce")
+
+
+def test_predict_step(config):
+    model = pinet.build(config)
+    images = (jax.ShapeDtypeStruct((2, 64, 128, 3), jnp.uint8),)
+    to_image = jax.ShapeDtypeStruct((2, 2, 3), jnp.float32)
+    step = functools.partial(predict, model, config=config)
+    traced = jax.jit(lambda *arguments: step(*arguments)).trace(
+        variables_of(model), images, to_image
+    )
+    check_lowering(traced)
+
+
+def check_lowering(traced, collective=None):
+    """Each platform gets the same operations: no one of them chooses by platform."""
+    texts = [traced.lower(lowering_platforms=(platform,)).as_text() for platform in PLATFORMS]
+    assert texts[0] == texts[1] == texts[2]
+    for name in ("convolution", collective):
+        assert name is None or f"stablehlo.{name}" in texts[0]
+    assert "custom_call" not in texts[0]  # these are of one platform
