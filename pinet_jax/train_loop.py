@@ -64,14 +64,8 @@ def train(config: ConfigDict, workdir: str) -> training.TrainState:
         if distributed.is_main():
             checkpoints.save_config(workdir, config)
             checkpoint_files.drop_evaluations(saved.workdir, after=start)
-        step_fn = parallel.map_step(
-            nonfinite.guard(
-                functools.partial(
-                    training.train_step, model=model, optimizer=optimizer, config=config
-                )
-            ),
-            config.parallel,
-        )
+        step = nonfinite.guard(training.device_step(model, optimizer, config))
+        step_fn = parallel.map_step(step, config.parallel)
         with MetricsLog(workdir, start, distributed.is_main()) as log:
             run = _Run(config, num_examples, saved, log, schedule, stop)
             num_steps = training.total_steps(config, steps_per_epoch)

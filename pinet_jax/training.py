@@ -130,9 +130,15 @@ def _sum_over(parts: Any, function: Callable[[Any], Any]) -> Any:
     return jax.lax.scan(add, zeros, parts)[0]
 
 
+def device_step(
+    model: PINet, optimizer: optax.GradientTransformation, config: ConfigDict
+) -> parallel.Step:
+    """`train_step` of one device, to be mapped over all of them."""
+    return functools.partial(train_step, model=model, optimizer=optimizer, config=config)
+
+
 def make_train_step(
     model: PINet, optimizer: optax.GradientTransformation, config: ConfigDict
 ) -> parallel.Step:
     """`train_step` compiled over all devices, by config.parallel."""
-    step = functools.partial(train_step, model=model, optimizer=optimizer, config=config)
-    return parallel.map_step(step, config.parallel)
+    return parallel.map_step(device_step(model, optimizer, config), config.parallel)

@@ -1,6 +1,5 @@
 """Tracing and compiling: what a first start costs, and one with a warm cache."""
 
-import functools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -58,9 +57,7 @@ def _train_step(config: ConfigDict) -> jax.stages.Lowered:
     keypoints = skeletons.of(config).num_keypoints
     batch = crowds.batch(np.random.default_rng(0), images, 1, keypoints, size, HEATMAP_STRIDE)
     shapes = {key: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for key, x in batch.items()}
-    one_device = functools.partial(
-        training.train_step, model=model, optimizer=optimizer, config=config
-    )
+    one_device = training.device_step(model, optimizer, config)
     mapped = jax.vmap(one_device, (None, 0), None, axis_name="devices")
     return jax.jit(mapped).lower(state, shapes)
 

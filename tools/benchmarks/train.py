@@ -1,6 +1,5 @@
 """The training step: its parts, dtypes and batch sizes."""
 
-import functools
 from collections.abc import Iterator
 
 import jax
@@ -52,9 +51,7 @@ def step(config: ConfigDict, images: int, name: str, dtype: str | None = None) -
         HEATMAP_STRIDE,
     )
     state, batch = jax.device_put((state, {key: x[None] for key, x in batch.items()}))
-    one_device = functools.partial(
-        training.train_step, model=model, optimizer=optimizer, config=config
-    )
+    one_device = training.device_step(model, optimizer, config)
     mapped = jax.vmap(one_device, (None, 0), None, axis_name="devices")
     compiled = jax.jit(mapped, donate_argnums=0).lower(state, batch).compile()
     holder = [state]
