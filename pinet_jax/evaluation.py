@@ -1,23 +1,21 @@
 """Scores of people found: OKS average precision and recall, as the COCO tools count them."""
 
 import contextlib
+import copy
+import dataclasses
 import io
-import json
 import os
-import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pinet_jax.errors import UserError
+from pinet_jax.ground_truth import PERSON, GroundTruth, read_truth
+from pinet_jax.results_files import FIELDS, check_results
 from pinet_jax.skeletons import Skeleton
-
-PERSON = 1  # category id, in all the datasets
-AREA_OF_BOX = 0.53  # body over box, where annotations give no area (CrowdPose's protocol)
 
 # Metric -> (what is averaged, OKS threshold or None for all, objects counted).
 _METRICS = {
@@ -32,6 +30,8 @@ _METRICS = {
     "ARM": ("recall", None, "medium"),
     "ARL": ("recall", None, "large"),
 }
+# CrowdPose's metric -> images counted: from the first crowdIndex to below the second.
+_CROWD_METRICS = {"AP_easy": (0.0, 0.2), "AP_medium": (0.2, 0.8), "AP_hard": (0.8, np.inf)}
 
 
 @runtime_checkable
@@ -72,6 +72,166 @@ def coco_results(
     ]
 
 
+@dataclasses.dataclass(frozen=True)
+class ImageMatches:
+    """The d detections and g persons of one image, and which belong together.
+
+    Attributes:
+        image_id: of the annotations.
+        detections: those that are scored, in the COCO results format, best first.
+        persons: all the annotations, those of people who need not be found included.
+        oks: of each detection with each person.
+        person_of: index of the person whom a detection is matched with, -1 for nobody.
+    """
+
+    image_id: int
+    detections: tuple[Mapping[str, Any], ...]
+    persons: tuple[Mapping[str, Any], ...]
+    oks: Float[np.ndarray, "d g"]
+    person_of: Int[np.ndarray, " d"]
+
+    def best(self, count: int) -> "ImageMatches":
+        """The same of the best detections alone: whom they match depends on no later one."""
+        return dataclasses.replace(
+            self,
+            detections=self.detections[:count],
+            oks=self.oks[:count],
+            person_of=self.person_of[:count],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class PrecisionCurves:
+    """Precision at levels of recall, over all images.
+
+    Attributes:
+        thresholds: of OKS, from which on a person is found.
+        recall: levels in [0, 1].
+        precision: at that recall or a higher one; -1 without a person to find.
+    """
+
+    thresholds: Float[np.ndarray, " t"]
+    recall: Float[np.ndarray, " r"]
+    precision: Float[np.ndarray, "t r"]
+
+
+class Scorer:
+    """Detections matched with ground truth; every score is read off the matches.
+
+    Args:
+        results: detections in the COCO results format, of images of `truth`.
+        truth: what they are held against.
+        skeleton: its sigmas are the OKS constants.
+        max_detections: how many of the best are scored an image.
+
+    Attributes:
+        truth: as given.
+    """
+
+    def __init__(
+        self,
+        results: Sequence[Mapping[str, Any]],
+        truth: GroundTruth,
+        skeleton: Skeleton,
+        max_detections: int,
+    ):
+        self.truth = truth
+        with _silent():
+            persons = _coco(truth, truth.persons)
+            # loadRes writes into what it is given, and refuses an empty list.
+            given = [{field: result[field] for field in FIELDS} for result in results]
+            found = persons.loadRes(given) if given else _coco(truth, ())
+            matching = COCOeval(persons, found, "keypoints")
+            matching.params.imgIds = sorted(truth.image_ids)
+            matching.params.catIds = [PERSON]
+            matching.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
+            matching.params.maxDets = [max_detections]
+            if not truth.has_sizes:
+                _keep_all_sizes_only(matching)
+            matching.evaluate()
+        self._matching = matching
+
+    def scores(
+        self, names: Iterable[str], image_ids: Collection[int] | None = None
+    ) -> dict[str, float]:
+        """Metrics by name, on some of the images.
+
+        Args:
+            names: of AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL.
+            image_ids: the images; all of them unless given.
+
+        Returns:
+            Each metric in [0, 1]; -1, as the COCO tools have it, without a person to find.
+        """
+        accumulated = copy.copy(self._matching)
+        if image_ids is not None:
+            accumulated.evalImgs = [
+                image if image is not None and image["image_id"] in image_ids else None
+                for image in self._matching.evalImgs
+            ]
+        with _silent():
+            accumulated.accumulate()
+        return {name: _mean_of(accumulated, *_METRICS[name]) for name in names}
+
+    def precision_curves(self) -> PrecisionCurves:
+        """What AP is the mean of."""
+        accumulated = copy.copy(self._matching)
+        with _silent():
+            accumulated.accumulate()
+        params = accumulated.params
+        precision = accumulated.eval["precision"][:, :, 0, params.areaRngLbl.index("all"), 0]
+        return PrecisionCurves(np.array(params.iouThrs), np.array(params.recThrs), precision)
+
+    def images(self, threshold: float) -> Iterator[ImageMatches]:
+        """Every image with an annotation or a detection, matched as AP at one threshold is.
+
+        Args:
+            threshold: of OKS, one of 0.5, 0.55 ... 0.95.
+        """
+        matching = self._matching
+        (row,) = np.flatnonzero(np.isclose(matching.params.iouThrs, threshold))
+        # One entry an image, for persons of all sizes first.
+        for image in matching.evalImgs[: len(matching.params.imgIds)]:
+            if image is None:
+                continue
+            image_id, detections = image["image_id"], image["dtIds"]
+            persons = tuple(matching.cocoGt.imgToAnns[image_id])
+            index_of = {person["id"]: index for index, person in enumerate(persons)}
+            yield ImageMatches(
+                image_id=image_id,
+                detections=tuple(matching.cocoDt.anns[number] for number in detections),
+                persons=persons,
+                oks=np.reshape(matching.ious[image_id, PERSON], (len(detections), len(persons))),
+                person_of=np.array(
+                    [index_of.get(int(number), -1) for number in image["dtMatches"][row]], int
+                ),
+            )
+
+    def finding(self, person_ids: Collection[int]) -> "Scorer":
+        """The same detections with only these persons to be found, on the images that have one.
+
+        Who matches another person is neither right nor wrong, as with persons of another
+        size in APM; a detection that matches nobody is wrong as ever.
+        """
+        other = copy.copy(self)
+        other._matching = matching = copy.copy(self._matching)
+        # The COCO tools ignore persons without counted keypoints, but still match them.
+        persons = tuple(
+            person if person["id"] in person_ids else {**person, "num_keypoints": 0}
+            for person in self.truth.persons
+        )
+        known = self._matching.ious
+        images = {p["image_id"] for p in self.truth.persons if p["id"] in person_ids}
+        with _silent():
+            matching.cocoGt = _coco(self.truth, persons)
+            matching.params = copy.deepcopy(matching.params)
+            matching.params.imgIds = sorted(images)
+            _keep_all_sizes_only(matching)
+            matching.computeOks = lambda image_id, category: known[image_id, category]
+            matching.evaluate()
+        return other
+
+
 def evaluate(
     results: list[dict[str, Any]],
     annotations_path: str | os.PathLike,
@@ -89,83 +249,92 @@ def evaluate(
         image_ids: the images that count; all of the annotations' unless given.
 
     Returns:
-        AP, AP50, AP75, APM, APL and AR, AR50, AR75, ARM, ARL in [0, 1]; -1, as the
-        COCO tools have it, where the ground truth has no person of that size.
+        As `metrics`.
 
     Raises:
         UserError: the annotations cannot be read or are of another skeleton, or a
-            result is of an image they do not list.
+            result is of an image they do not list or cannot be scored.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = _load_truth(annotations_path, skeleton)
-        found = _load_results(truth, results, skeleton, annotations_path)
-        scorer = COCOeval(truth, found, "keypoints")
-        scorer.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
-        scorer.params.catIds = [PERSON]
-        scorer.params.maxDets = [max_detections]
-        if image_ids is not None:
-            scorer.params.imgIds = sorted({int(i) for i in image_ids})
-        scorer.evaluate()
-        scorer.accumulate()
-    return {name: _mean_of(scorer, *parts) for name, parts in _METRICS.items()}
+    scorer = match(results, annotations_path, skeleton, max_detections, image_ids)
+    return metrics(scorer)
 
 
-def table(metrics: Mapping[str, float]) -> str:
-    """The metrics in percent under their names, for people to read."""
-    cells = {name: "-" if value < 0 else f"{100 * value:.1f}" for name, value in metrics.items()}
+def match(
+    results: list[dict[str, Any]],
+    annotations_path: str | os.PathLike,
+    skeleton: Skeleton,
+    max_detections: int,
+    image_ids: Iterable[int] | None = None,
+    name: str = "The results",
+) -> Scorer:
+    """Reads the ground truth and matches `results` with it; arguments as of `evaluate`.
+
+    Args:
+        name: what the results are called in messages.
+    """
+    truth = read_truth(annotations_path, skeleton)
+    check_results(results, skeleton, truth.image_ids, annotations_path, name)
+    if image_ids is not None:
+        truth = truth.only(image_ids)
+        kept = set(truth.image_ids)
+        results = [result for result in results if result["image_id"] in kept]
+    return Scorer(results, truth, skeleton, max_detections)
+
+
+def metrics(scorer: Scorer) -> dict[str, float]:
+    """The metrics of the data's protocol.
+
+    Returns:
+        AP, AP50, AP75, AR, AR50, AR75 in [0, 1], or -1, as the COCO tools have it,
+        without a person to find. Where persons have areas of their own, APM, APL, ARM, ARL
+        too (COCO); where images have a crowdIndex, AP_easy, AP_medium and AP_hard: AP on
+        the images with crowdIndex below 0.2, below 0.8 and from there on (CrowdPose).
+    """
+    sizes = ("all", "medium", "large") if scorer.truth.has_sizes else ("all",)
+    found = scorer.scores(name for name, (*_, size) in _METRICS.items() if size in sizes)
+    if scorer.truth.crowd_index is not None:
+        for name, (low, high) in _CROWD_METRICS.items():
+            images = {i for i, value in scorer.truth.crowd_index.items() if low <= value < high}
+            found[name] = scorer.scores(["AP"], images)["AP"]
+    return found
+
+
+def table(metrics: Mapping[str, Any]) -> str:
+    """The metrics in percent under their names, for people to read.
+
+    Args:
+        metrics: in [0, 1], or -1; what is no number (in a metrics.json) is left out.
+    """
+    numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    cells = {name: "-" if value < 0 else f"{100 * value:.1f}" for name, value in numbers.items()}
     widths = {name: max(len(name), len(cell), 5) for name, cell in cells.items()}
     names = "  ".join(name.rjust(widths[name]) for name in cells)
     return f"{names}\n" + "  ".join(cell.rjust(widths[name]) for name, cell in cells.items())
 
 
-def _load_truth(path: str | os.PathLike, skeleton: Skeleton) -> COCO:
-    """The ground truth, ready for the COCO tools."""
-    path = pathlib.Path(path).expanduser()
-    truth = COCO()
-    try:
-        truth.dataset = json.loads(path.read_text(encoding="utf-8"))
-        for annotation in truth.dataset["annotations"]:
-            values = len(annotation["keypoints"])
-            if values != 3 * skeleton.num_keypoints:
-                raise UserError(
-                    f"'{path}' has {values / 3:g} keypoints a person and the skeleton "
-                    f"'{skeleton.name}' {skeleton.num_keypoints}: set config.dataset.skeleton."
-                )
-            for field in ("id", "image_id", "category_id", "iscrowd", "num_keypoints", "bbox"):
-                annotation[field]  # a KeyError here, not deep in the scoring
-            if "area" not in annotation:
-                _, _, width, height = annotation["bbox"]
-                annotation["area"] = AREA_OF_BOX * width * height
-        truth.createIndex()
-    except OSError as error:
-        raise UserError(f"Cannot read the annotations '{path}' ({error.strerror}).") from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"'{path}' is not a COCO keypoint annotation file.") from None
-    return truth
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """The COCO tools print what they do."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
 
 
-def _load_results(
-    truth: COCO, results: list[dict[str, Any]], skeleton: Skeleton, path: str | os.PathLike
-) -> COCO:
-    strangers = {result["image_id"] for result in results} - set(truth.getImgIds())
-    if strangers:
-        raise UserError(
-            f"The results have image {min(strangers)}, which '{path}' does not list: "
-            "give the annotations of the split that was predicted."
-        )
-    if any(len(result["keypoints"]) != 3 * skeleton.num_keypoints for result in results):
-        raise UserError(
-            f"The results are not of the skeleton '{skeleton.name}', which has "
-            f"{skeleton.num_keypoints} keypoints: set config.dataset.skeleton."
-        )
-    if not results:
-        found = COCO()
-        found.dataset = {**truth.dataset, "annotations": []}
-        found.createIndex()
-        return found
-    fields = ("image_id", "category_id", "keypoints", "score")
-    # loadRes writes into what it is given.
-    return truth.loadRes([{field: result[field] for field in fields} for result in results])
+def _coco(truth: GroundTruth, persons: Iterable[Mapping[str, Any]]) -> COCO:
+    """Persons on the images of `truth`, for the COCO tools, which write into them."""
+    dataset = COCO()
+    dataset.dataset = {
+        "images": [{"id": image_id} for image_id in truth.image_ids],
+        "annotations": [dict(person) for person in persons],
+        "categories": [{"id": PERSON, "name": "person"}],
+    }
+    dataset.createIndex()
+    return dataset
+
+
+def _keep_all_sizes_only(matching: COCOeval) -> None:
+    """Leaves out medium and large persons, which take two thirds of the time."""
+    matching.params.areaRng = matching.params.areaRng[:1]
+    matching.params.areaRngLbl = matching.params.areaRngLbl[:1]
 
 
 def _mean_of(scorer: COCOeval, what: str, threshold: float | None, objects: str) -> float:

@@ -264,7 +264,8 @@ class _Run:
         out = self._saved.workdir / checkpoint_files.EVALUATIONS / str(step)
         try:
             with self._stop.at_once():
-                scores = eval_loop.evaluate(_evaluated(self._config), variables, out)
+                model = f"{self._saved.folder / str(step)} (step {step})"
+                scores = eval_loop.evaluate(_evaluated(self._config), variables, out, model)
         except Stopped:
             self._end(step)
         self._log.write(step, scores)

@@ -290,7 +290,7 @@ def scores(monkeypatch):
     """AP by step, instead of an evaluation; a function of no argument is called."""
     given = {}
 
-    def evaluate(config, variables, out):
+    def evaluate(config, variables, out, model):
         score = given[int(out.name)]
         score = score() if callable(score) else score
         out.mkdir(parents=True, exist_ok=True)

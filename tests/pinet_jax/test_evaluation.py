@@ -1,133 +1,162 @@
 import json
-import pathlib
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from faster_coco_eval import COCO, COCOeval_faster
 
 from pinet_jax import skeletons
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation import coco_results, evaluate, table
+from tests.pinet_jax.scoring_cases import (
+    DATA,
+    MOST,
+    OKS_LEVELS,
+    detection,
+    person,
+    perturbed_crowd,
+    random_people,
+    slow_average_precision,
+    truth_as_results,
+    write_truth,
+)
 
-MOST = 20  # detections scored an image
-DATA = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
-
-
-def person(image_id: int, keypoints: np.ndarray, number: int, **changes) -> dict:
-    """An annotation; keypoints [k, 3]."""
-    labelled = keypoints[keypoints[:, 2] > 0, :2]
-    corner, size = labelled.min(0), np.ptp(labelled, axis=0)
-    annotation = {
-        "id": number,
-        "image_id": image_id,
-        "category_id": 1,
-        "keypoints": keypoints.ravel().tolist(),
-        "num_keypoints": len(labelled),
-        "bbox": [*corner.tolist(), *size.tolist()],
-        "area": float(size.prod()) / 2,
-        "iscrowd": 0,
-    }
-    return annotation | changes
+SKELETONS = pytest.mark.parametrize(
+    "skeleton", [skeletons.COCO, skeletons.CROWDPOSE], ids=lambda s: s.name
+)
 
 
-def write_truth(path: pathlib.Path, annotations: list[dict]) -> pathlib.Path:
-    image_ids = {annotation["image_id"] for annotation in annotations}
-    images = [{"id": i, "file_name": f"{i}.jpg", "height": 300, "width": 300} for i in image_ids]
-    categories = [{"id": 1, "name": "person"}]
-    truth = {"images": images, "annotations": annotations, "categories": categories}
-    path.write_text(json.dumps(truth))
-    return path
-
-
-def detection(image_id: int, points: np.ndarray, score: float) -> dict:
-    keypoints = np.concatenate([points, np.full((len(points), 1), score)], -1)
-    return {
-        "image_id": image_id,
-        "category_id": 1,
-        "keypoints": keypoints.ravel().tolist(),
-        "score": score,
-    }
-
-
-def random_people(rng, skeleton, count: int) -> list[np.ndarray]:
-    """Keypoint arrays [k, 3] of medium and large persons, some keypoints unlabelled."""
-    people = []
-    for _ in range(count):
-        size = rng.uniform(60, 250)
-        points = rng.uniform(0, size, (skeleton.num_keypoints, 2))
-        visibility = rng.integers(0, 3, skeleton.num_keypoints)
-        visibility[:2] = 2
-        people.append(np.concatenate([points, visibility[:, None]], -1))
-    return people
-
-
-def slow_average_precision(truths, detections, skeleton, thresholds):
-    """AP of persons all counted, image by image and detection by detection."""
-
-    def oks(points, truth):
-        total, count = 0.0, 0
-        for (x, y), (tx, ty, v), sigma in zip(points, truth[0], skeleton.sigmas, strict=True):
-            if v > 0:
-                d2 = (x - tx) ** 2 + (y - ty) ** 2
-                total += np.exp(-d2 / (2 * (2 * sigma) ** 2 * truth[1]))
-                count += 1
-        return total / count
-
-    precisions = []
-    for threshold in thresholds:
-        taken, hits = set(), []
-        for image_id, points, _ in sorted(detections, key=lambda d: -d[2]):
-            free = [
-                (oks(points, truth), i)
-                for i, truth in enumerate(truths[image_id])
-                if (image_id, i) not in taken
-            ]
-            best = max(free, default=(0, None))
-            hits.append(best[0] >= threshold)
-            if hits[-1]:
-                taken.add((image_id, best[1]))
-        total = sum(map(len, truths.values()))
-        found = np.cumsum(hits)
-        recall, precision = found / total, found / np.arange(1, len(hits) + 1)
-        levels = np.linspace(0, 1, 101)
-        precisions += [max(precision[recall >= level], default=0) for level in levels]
-    return np.mean(precisions)
+# ---- Agreement with others
 
 
 @pytest.mark.skipif(not (DATA / "evaluation").is_dir(), reason="the sample data is absent")
-def test_scores_of_the_official_example():
+@SKELETONS
+def test_scores_of_the_official_examples(skeleton):
+    case = f"example_{skeleton.name}"
     folder = DATA / "evaluation"
-    expected = json.loads((folder / "expected.json").read_text())["example_coco"]
-    results = json.loads((folder / "example_coco_preds.json").read_text())
-    metrics = evaluate(results, folder / "example_coco_val.json", skeletons.COCO, MOST)
+    expected = json.loads((folder / "expected.json").read_text())[case]
+    results = json.loads((folder / f"{case}_preds.json").read_text())
+    metrics = evaluate(results, folder / f"{case}_val.json", skeleton, MOST)
+    assert set(metrics) == set(expected["metrics"])
     rounded = [round(metrics[name], 4) for name in expected["metrics"]]
     assert rounded == expected["expected_4dp"]
 
 
-@pytest.mark.parametrize("skeleton", [skeletons.COCO, skeletons.CROWDPOSE], ids=lambda s: s.name)
+@SKELETONS
 def test_agrees_with_a_slow_reference(tmp_path, skeleton):
     rng = np.random.default_rng(0)
-    truths = {image_id: random_people(rng, skeleton, 3) for image_id in (1, 2, 3)}
-    annotations = [
-        person(image_id, keypoints, 10 * image_id + i)
-        for image_id, people in truths.items()
+    people = random_people(rng, skeleton, 9)
+    annotations = [person(i // 3, keypoints, i + 1) for i, keypoints in enumerate(people)]
+    noise = [rng.normal(0, (2, 8, 20)[i % 3], (skeleton.num_keypoints, 2)) for i in range(9)]
+    results = [
+        detection(i // 3, keypoints[:, :2] + noise[i], rng.uniform())
         for i, keypoints in enumerate(people)
     ]
-    detections = [
-        (image_id, keypoints[:, :2] + rng.normal(0, noise, (skeleton.num_keypoints, 2)), score)
-        for image_id, people in truths.items()
-        for keypoints, noise, score in zip(people, (2, 8, 20), rng.uniform(size=3), strict=True)
-    ]
-    path = write_truth(tmp_path / "truth.json", annotations)
-    results = [detection(*d) for d in detections]
-    metrics = evaluate(results, path, skeleton, MOST)
-    areas = iter(annotations)
-    with_areas = {i: [(k, next(areas)["area"]) for k in people] for i, people in truths.items()}
-    thresholds = {"AP": np.arange(0.5, 1, 0.05), "AP50": [0.5], "AP75": [0.75]}
-    for name, levels in thresholds.items():
-        expected = slow_average_precision(with_areas, detections, skeleton, levels)
+    metrics = evaluate(results, write_truth(tmp_path / "truth.json", annotations), skeleton, MOST)
+    for name, levels in {"AP": OKS_LEVELS, "AP50": [0.5], "AP75": [0.75]}.items():
+        expected = slow_average_precision(annotations, results, skeleton, levels)
         assert 0 < expected < 1
         assert metrics[name] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.fixture(params=["coco", "crowdpose"])
+def crowd(request, tmp_path):
+    """Path of a ground truth, results with everything that can happen, skeleton."""
+    rng = np.random.default_rng(11)
+    skeleton = skeletons.get(request.param)
+    annotations, results = perturbed_crowd(rng, skeleton, 40)
+    image_ids = range(1, 41)
+    crowd_index = None
+    if request.param == "crowdpose":
+        crowd_index = dict(zip(image_ids, rng.uniform(0, 1, 40).tolist(), strict=True))
+        annotations = [{n: v for n, v in a.items() if n != "area"} for a in annotations]
+    path = write_truth(tmp_path / "truth.json", annotations, image_ids, crowd_index)
+    return path, results, skeleton
+
+
+def second_opinion(path, results, skeleton, image_ids=None):
+    """faster-coco-eval's precisions and recalls [threshold, (level), size]."""
+    is_coco = skeleton.name == "coco"
+    truth = COCO(json.loads(path.read_text()))
+    scorer = COCOeval_faster(
+        truth,
+        truth.loadRes([dict(result) for result in results]),
+        "keypoints" if is_coco else "keypoints_crowd",
+        print_function=lambda *_: None,
+        kpt_oks_sigmas=skeleton.sigmas,
+        use_area=is_coco,
+    )
+    scorer.params.maxDets = [MOST]
+    if image_ids is not None:
+        scorer.params.imgIds = image_ids
+    scorer.evaluate()
+    scorer.accumulate()
+    return scorer.eval["precision"][:, :, 0, :, 0], scorer.eval["recall"][:, 0, :, 0]
+
+
+def test_two_evaluators_agree(crowd):
+    path, results, skeleton = crowd
+    precision, recall = second_opinion(path, results, skeleton)
+    expected = {}
+    for name, values in {"AP": precision, "AR": recall}.items():
+        expected[name] = values[..., 0].mean()
+        expected[f"{name}50"] = values[0, ..., 0].mean()
+        expected[f"{name}75"] = values[5, ..., 0].mean()
+        if skeleton.name == "coco":
+            expected[f"{name}M"] = values[..., 1].mean()
+            expected[f"{name}L"] = values[..., 2].mean()
+    if skeleton.name == "crowdpose":
+        index = {i["id"]: i["crowdIndex"] for i in json.loads(path.read_text())["images"]}
+        levels = {"easy": (0, 0.2), "medium": (0.2, 0.8), "hard": (0.8, 2)}
+        for name, (low, high) in levels.items():
+            image_ids = [i for i, value in index.items() if low <= value < high]
+            part, _ = second_opinion(path, results, skeleton, image_ids)
+            expected[f"AP_{name}"] = part[..., 0].mean()
+    metrics = evaluate(results, path, skeleton, MOST)
+    assert 0.05 < metrics["AP"] < 0.95
+    assert metrics == pytest.approx(expected, abs=1e-9)
+
+
+# ---- Properties
+
+
+def test_the_order_of_people_and_results_does_not_matter(crowd, tmp_path):
+    path, results, skeleton = crowd
+    before = evaluate(results, path, skeleton, MOST)
+    rng = np.random.default_rng(0)
+    truth = json.loads(path.read_text())
+    for entries in (truth["images"], truth["annotations"], results):
+        rng.shuffle(entries)
+    path.write_text(json.dumps(truth))
+    assert evaluate(results, path, skeleton, MOST) == pytest.approx(before, abs=1e-12)
+
+
+SAMPLES = {
+    "coco": ("coco", "person_keypoints_val2017"),
+    "coco_people": ("coco", "person_keypoints_val2017"),
+    "ochuman": ("coco", "ochuman_coco_format_test_range_0.00_1.00"),
+    "crowdpose": ("crowdpose", "crowdpose_test"),
+}
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the sample data is absent")
+@pytest.mark.parametrize("dataset", SAMPLES)
+def test_the_truth_of_every_dataset_scores_one(dataset):
+    skeleton, name = SAMPLES[dataset]
+    path = DATA / dataset / "annotations" / f"{name}.json"
+    metrics = evaluate(truth_as_results(path), path, skeletons.get(skeleton), MOST)
+    found = {name: value for name, value in metrics.items() if value >= 0}
+    assert found == pytest.approx(dict.fromkeys(found, 1))
+    assert {"AP", "AP50", "AP75", "AR"} <= set(found)
+
+
+def test_of_more_people_than_detections_are_scored_the_others_are_missed(tmp_path):
+    people = random_people(np.random.default_rng(8), skeletons.COCO, 25)
+    annotations = [person(1, keypoints, i + 1) for i, keypoints in enumerate(people)]
+    path = write_truth(tmp_path / "truth.json", annotations)
+    metrics = evaluate(truth_as_results(path), path, skeletons.COCO, MOST)
+    assert metrics["AR"] == pytest.approx(20 / 25)
+    assert metrics["AP"] == pytest.approx(81 / 101)  # recall levels 0 to 0.80
 
 
 def test_the_truth_as_detections_scores_one(tmp_path):
@@ -163,6 +192,13 @@ def test_no_results_score_zero_and_nothing_is_printed(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_annotation_ids_may_count_from_zero(tmp_path):
+    """The COCO tools take a match with id 0 for none."""
+    keypoints = random_people(np.random.default_rng(9), skeletons.COCO, 1)[0]
+    path = write_truth(tmp_path / "truth.json", [person(1, keypoints, 0)])
+    assert evaluate(truth_as_results(path), path, skeletons.COCO, MOST)["AP"] == pytest.approx(1)
+
+
 def test_an_area_that_is_absent_is_a_part_of_the_box(tmp_path):
     keypoints = random_people(np.random.default_rng(4), skeletons.CROWDPOSE, 1)[0]
     with_area = person(1, keypoints, 1)
@@ -173,7 +209,60 @@ def test_an_area_that_is_absent_is_a_part_of_the_box(tmp_path):
         evaluate(results, write_truth(tmp_path / f"{i}.json", [a]), skeletons.CROWDPOSE, MOST)
         for i, a in enumerate((with_area, without))
     ]
-    assert scores[0] == scores[1]
+    assert {"APM", "APL", "ARM", "ARL"} == set(scores[0]) - set(scores[1])  # sizes mean nothing
+    assert scores[1].items() <= scores[0].items()
+
+
+def test_easy_medium_and_hard_images(tmp_path):
+    """Easy is below 0.2, medium below 0.8; of two on a medium image one is found."""
+    people = random_people(np.random.default_rng(12), skeletons.CROWDPOSE, 4)
+    image_ids, crowd_index = (1, 2, 2, 3), {1: 0.19, 2: 0.2, 3: 0.8}
+    annotations = [person(i, p, n) for n, (i, p) in enumerate(zip(image_ids, people, strict=True))]
+    path = write_truth(tmp_path / "truth.json", annotations, crowd_index=crowd_index)
+    results = [detection(1, people[0][:, :2], 0.5), detection(2, people[1][:, :2], 0.6)]
+    metrics = evaluate(results, path, skeletons.CROWDPOSE, MOST)
+    # Precision 1 up to the recall that is reached, at 101 levels of recall.
+    assert metrics == pytest.approx(
+        dict.fromkeys(("AP", "AP50", "AP75", "AP_medium"), 51 / 101)
+        | dict.fromkeys(("AR", "AR50", "AR75"), 2 / 4)
+        | {"AP_easy": 1, "AP_hard": 0}
+    )
+
+
+def test_with_a_crowd_index_areas_are_crowdposes(tmp_path):
+    keypoints = random_people(np.random.default_rng(4), skeletons.CROWDPOSE, 1)[0]
+    results = [detection(1, keypoints[:, :2] + 5, 0.5)]
+    with_area = person(1, keypoints, 1, area=1.0)
+    without = {name: value for name, value in with_area.items() if name != "area"}
+    scores = [
+        evaluate(
+            results,
+            write_truth(tmp_path / f"{i}.json", [a], crowd_index={1: 0.1}),
+            skeletons.CROWDPOSE,
+            MOST,
+        )
+        for i, a in enumerate((with_area, without))
+    ]
+    assert scores[0] == scores[1] and scores[0]["AP"] > 0
+    assert scores[0]["AP_easy"] == scores[0]["AP"]
+    assert scores[0]["AP_medium"] == scores[0]["AP_hard"] == -1
+
+
+def test_people_without_counted_keypoints_are_neither_missed_nor_wrong(tmp_path):
+    """CrowdPose does not count head and neck: num_keypoints is read, not recounted."""
+    rng = np.random.default_rng(10)
+    found, head_only = random_people(rng, skeletons.CROWDPOSE, 2)
+    head_only[:, 2], head_only[12:, 2] = 0, 2
+    head_only[:, 0] += 400
+    annotations = [person(1, found, 1), person(1, head_only, 2, num_keypoints=0)]
+    path = write_truth(tmp_path / "truth.json", annotations, crowd_index={1: 0.5})
+    results = [detection(1, found[:, :2], 0.5), detection(1, head_only[:, :2], 0.9)]
+    for given in (results, results[:1]):
+        metrics = evaluate(given, path, skeletons.CROWDPOSE, MOST)
+        assert (metrics["AP"], metrics["AR"]) == pytest.approx((1, 1))
+    annotations[1]["num_keypoints"] = 2
+    path = write_truth(tmp_path / "truth.json", annotations, crowd_index={1: 0.5})
+    assert evaluate(results[:1], path, skeletons.CROWDPOSE, MOST)["AR"] == pytest.approx(0.5)
 
 
 def test_results_are_not_changed(tmp_path):
@@ -193,7 +282,7 @@ def test_wrong_files_and_strange_images_are_named(tmp_path):
         evaluate([results[0] | {"image_id": 9}], path, skeletons.COCO, MOST)
     with pytest.raises(UserError, match=r"17 keypoints a person .* 'crowdpose' 14"):
         evaluate([], path, skeletons.CROWDPOSE, MOST)
-    with pytest.raises(UserError, match="results are not of the skeleton 'coco'"):
+    with pytest.raises(UserError, match=r"42 numbers .* not 3 x 17, as the skeleton 'coco'"):
         evaluate([results[0] | {"keypoints": [0.0] * 42}], path, skeletons.COCO, MOST)
     with pytest.raises(UserError, match=r"Cannot read the annotations '.*absent.json'"):
         evaluate([], tmp_path / "absent.json", skeletons.COCO, MOST)
