@@ -1,11 +1,8 @@
 """The commands of the README and of docs/: all are possible, the quick ones run."""
 
-import os
 import pathlib
 import re
 import shlex
-import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -15,7 +12,7 @@ from PIL import Image
 from pinet_jax import checkpoints
 from pinet_jax.config import load_config
 from pinet_jax.models import pinet
-from tests import tiny
+from tests import programs, tiny
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -117,7 +114,7 @@ def reader(tmp_path_factory):
     for path in ROOT.iterdir():
         if path.name not in ("runs", "photos", ".venv", ".git"):
             (folder / path.name).symlink_to(path)
-    config = tiny.config()
+    config = tiny.config(**{"eval.input_size": 128})  # as the demo
     workdir = folder / "runs" / "demo"
     checkpoints.save_config(workdir, config)
     variables = tiny.random_variables(pinet.build(config))
@@ -152,13 +149,5 @@ def test_quick_commands_are_found():
 
 @pytest.mark.parametrize("words", quick_commands())
 def test_the_command_runs_as_written(reader, words):
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=reader,
-        env=os.environ | {"PYTHONPATH": str(reader)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = programs.run(*words, cwd=reader)
     assert done.returncode == 0, f"{' '.join(words)}\n{done.stderr[-2000:]}"

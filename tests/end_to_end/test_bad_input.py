@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +11,7 @@ from input_pipeline import downloads, eval_data, train_data
 from pinet_jax import checkpoints, eval_loop, train_loop
 from pinet_jax.errors import UserError
 from pinet_jax.models import pinet
-from tests import devices, tiny
+from tests import devices, programs, tiny
 from tests.input_pipeline import fake_coco
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -201,15 +198,7 @@ def workdir(tmp_path_factory):
 def test_programs_end_with_one_sentence_and_code_2(program, arguments, words, workdir, tmp_path):
     places = {"out": tmp_path / "out", "file": tmp_path / "file", "workdir": workdir}
     places["file"].touch()
-    done = subprocess.run(
-        [sys.executable, program, *(argument.format(**places) for argument in arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=300,
-        check=False,
-    )
+    done = programs.run(program, *(argument.format(**places) for argument in arguments))
     assert done.returncode == 2, done.stderr
     *_, last = done.stderr.splitlines()
     assert last.startswith("error: ") and words in last

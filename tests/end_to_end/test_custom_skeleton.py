@@ -1,11 +1,8 @@
 """The guide to a dataset of one's own: its script and its config, run on random pictures."""
 
 import json
-import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -17,7 +14,7 @@ from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
 from pinet_jax.metrics_log import read_metrics
 from pinet_jax.predictor import Predictor
-from tests import devices, tiny
+from tests import devices, programs, tiny
 from tests.input_pipeline import fake_coco
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -44,19 +41,6 @@ def one_device():
         yield
 
 
-def run_python(*arguments):
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The guide's script and config, a small COCO, and what the script makes of it."""
@@ -65,7 +49,7 @@ def folder(tmp_path_factory):
     (folder / "make_five_points.py").write_text(script)
     (folder / "five_points.py").write_text(config)
     fake_coco.write_fake_coco(folder / "COCO", num_images=6, sizes=((60, 60),))
-    run_python(folder / "make_five_points.py", folder / "COCO", folder / "five_points")
+    programs.output_of(folder / "make_five_points.py", folder / "COCO", folder / "five_points")
     return folder
 
 
@@ -141,7 +125,7 @@ def test_the_checkpoint_evaluates_and_predicts(trained, config, folder):
 def test_predict_needs_no_config_file(trained, folder):
     pictures = sorted((folder / "five_points/images").glob("*.jpg"))[:2]
     out = folder / "found"
-    run_python(ROOT / "predict.py", f"--checkpoint={trained}", *pictures, f"--out={out}")
+    programs.output_of(ROOT / "predict.py", f"--checkpoint={trained}", *pictures, f"--out={out}")
     content = json.loads((out / "predictions.json").read_text())
     assert len(content["images"]) == 2 and content["results"]
     assert all(len(result["keypoints"]) == 15 for result in content["results"])
@@ -163,9 +147,9 @@ def test_the_truth_as_results_scores_1(config, tmp_path):
 def test_the_programs_take_the_config_file(folder):
     """Its skeleton and its partitions are among the flags' fields."""
     path = folder / "five_points.py"
-    printed = run_python(ROOT / "tools/summary.py", f"--config={path}", "--size=64")
+    printed = programs.output_of(ROOT / "tools/summary.py", f"--config={path}", "--size=64")
     assert "five_points keypoints, partition halves" in printed
-    printed = run_python(
+    printed = programs.output_of(
         *(ROOT / "tools/occlusion.py", folder / "five_points/annotations/val.json"),
         *(f"--config={path}", f"--out={folder / 'hidden.png'}"),
     )

@@ -5,8 +5,6 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 
 import jax
@@ -16,7 +14,7 @@ import pytest
 from pinet_jax import distributed, eval_loop, evaluation
 from pinet_jax.errors import UserError
 from pinet_jax.models import pinet
-from tests import devices, tiny
+from tests import devices, programs, tiny
 from tests.input_pipeline import fake_coco
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -158,7 +156,7 @@ def test_results_are_on_disk_as_soon_as_they_are_there(
         eval_loop.evaluate(config_of(**{"eval.batch_size": 1}), variables, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl.partial"]
     lines = (tmp_path / "results.jsonl.partial").read_text().splitlines()
-    assert lines and [json.loads(line) for line in lines] == one_by_one[: len(lines)]
+    assert lines and all(json.loads(line) in one_by_one for line in lines)
     assert len({json.loads(line)["image_id"] for line in lines}) == 4
 
 
@@ -231,16 +229,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def run_eval(*arguments):
-    return subprocess.run(
-        [sys.executable, "-c", WITHOUT_TENSORFLOW, "eval.py", f"--config={tiny.PATH}"]
-        + [str(argument) for argument in arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=300,
-        check=False,
-    )
+    return programs.run("-c", WITHOUT_TENSORFLOW, "eval.py", f"--config={tiny.PATH}", *arguments)
 
 
 def test_a_results_file_is_scored_without_model_data_or_tensorflow(evaluated, folder, tmp_path):

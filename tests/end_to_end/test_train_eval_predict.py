@@ -1,10 +1,7 @@
 """From data on disk to people in pictures: train, resume, evaluate, predict."""
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import cv2
 import jax
@@ -15,7 +12,7 @@ from input_pipeline import train_data
 from pinet_jax import checkpoints, eval_loop, evaluation, train_loop
 from pinet_jax.metrics_log import read_metrics
 from pinet_jax.predictor import Predictor
-from tests import devices, tiny
+from tests import devices, programs, tiny
 from tests.input_pipeline import fake_coco
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -229,36 +226,24 @@ for path in sorted(pathlib.Path("pinet_jax").rglob("*.py")):
 """
 
 
-def run_python(*arguments):
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_the_library_imports_without_tensorflow():
-    run_python("-c", IMPORT_ALL)
+    programs.output_of("-c", IMPORT_ALL)
 
 
 def test_the_programs_hand_over_to_each_other(crowd_config, tmp_path):
     """train.py and predict.py on a machine without TensorFlow, eval.py with it."""
     workdir, config = tmp_path / "run", f"--config={tiny.PATH}"
     bare = ("-c", WITHOUT_TENSORFLOW)
-    run_python(*bare, "train.py", config, f"--workdir={workdir}", "--config.train.epochs=0.5")
+    programs.output_of(
+        *bare, "train.py", config, f"--workdir={workdir}", "--config.train.epochs=0.5"
+    )
     assert list(losses_of(workdir)) == [1, 2]
 
     on_disk = (
         "--config.dataset.name=synthcrowd",
         f"--config.dataset.data_dir={crowd_config.dataset.data_dir}",
     )
-    printed = run_python("eval.py", config, f"--workdir={workdir}", *on_disk)
+    printed = programs.output_of("eval.py", config, f"--workdir={workdir}", *on_disk)
     metrics = json.loads((workdir / "eval_val" / "metrics.json").read_text())
     check_evaluation(workdir / "eval_val", crowd_config, metrics)
     assert evaluation.table(metrics) in printed
@@ -268,7 +253,7 @@ def test_the_programs_hand_over_to_each_other(crowd_config, tmp_path):
     for path, shape in zip(images, [(50, 50, 3), (70, 70, 3)], strict=True):
         cv2.imwrite(str(path), rng.integers(0, 256, shape, np.uint8))
     out = tmp_path / "out"
-    run_python(*bare, "predict.py", f"--checkpoint={workdir}", *images, f"--out={out}")
+    programs.output_of(*bare, "predict.py", f"--checkpoint={workdir}", *images, f"--out={out}")
     assert sorted(path.name for path in out.iterdir()) == [
         "large.png", "predictions.json", "small.png",
     ]  # fmt: skip

@@ -1,10 +1,7 @@
 """The program that prepares a dataset."""
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 from absl import flags
@@ -12,6 +9,7 @@ from absl.testing import flagsaver
 
 from input_pipeline import prepare
 from pinet_jax.errors import UserError
+from tests import programs
 from tests.input_pipeline import fake_coco
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -29,15 +27,7 @@ def get_config():
 
 
 def run_prepare(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "input_pipeline.prepare", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=300,
-        check=False,
-    )
+    return programs.run("-m", "input_pipeline.prepare", *arguments)
 
 
 def test_a_dataset_is_prepared_and_its_summary_printed(tmp_path):

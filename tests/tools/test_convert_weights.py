@@ -149,8 +149,8 @@ def test_a_folder_with_something_in_it_is_left_alone(converted, backbone):
 
 def start(monkeypatch, config, workdir) -> training.TrainState:
     """The state that a training starts from; none of its steps is run."""
-    monkeypatch.setattr(train_loop, "_run", lambda config, state, *_: state)
-    monkeypatch.setattr(train_loop.visualize, "loss_curves", lambda *_: None)
+    monkeypatch.setattr(train_loop._Run, "go", lambda self, state, *_: state)
+    monkeypatch.setattr(train_loop, "_draw_losses", lambda *_: None)
     return jax.device_get(train_loop.train(config, str(workdir)))
 
 

@@ -1,0 +1,29 @@
+"""Running the programs as a user does, in a process of their own."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TIMEOUT = 900  # seconds; a hang must not stop the tests
+
+
+def run(*arguments, cwd: pathlib.Path = ROOT) -> subprocess.CompletedProcess:
+    """Python with these arguments, in a checkout; its output is text."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(cwd)},
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+
+def output_of(*arguments) -> str:
+    """What it prints; it must end well."""
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
