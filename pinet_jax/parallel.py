@@ -88,6 +88,11 @@ def check_batch_size(batch_size: int, accumulation: int) -> None:
         )
 
 
+def at_once(count: int) -> int:
+    """How many of `count` things a device computes at a time: a CPU's cache holds but one."""
+    return 1 if jax.default_backend() == "cpu" else count
+
+
 def local_mesh() -> Mesh:
     """The devices of this process."""
     return Mesh(np.array(jax.local_devices()), (AXIS,))

@@ -6,6 +6,9 @@ width of the Gaussian, in the neighbourhood of a part centre that regresses the
 pose, and in its weight.
 """
 
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -78,7 +81,7 @@ def render_targets(
     keypoint_heatmaps = _heatmaps(keypoints, size, config)
     part_heatmaps = _heatmaps(centers, size, config)
     owner = _owners(centers, area, size, config)
-    offsets, offset_weights = _offsets(keypoints, area, owner, config)
+    offsets, offset_weights = _offsets(keypoints, area, centers, owner, config)
     return Targets(
         keypoint_heatmaps=keypoint_heatmaps,
         keypoint_mask=_loss_mask(keypoint_heatmaps, region_mask, config),
@@ -140,8 +143,12 @@ def _heatmaps(
     labelled = points[..., None, :, 2] > 0
     rows = _gaussian(points[..., 1], height, config) * labelled
     columns = _gaussian(points[..., 0], width, config)
-    # XLA fuses the product into the maximum: [b, p, h, w, n] is never in memory.
-    return jnp.max(rows[:, :, :, None] * columns[:, :, None], axis=1)
+    # Person by person: XLA makes one loop over the pixels of it, with [b, p, h, w, n] never in
+    # memory, that is 15 times faster on a CPU than what it makes of a maximum over an axis.
+    return functools.reduce(
+        jnp.maximum,
+        (rows[:, p, :, None] * columns[:, p, None] for p in range(points.shape[1])),
+    )
 
 
 def _gaussian(
@@ -204,17 +211,53 @@ def _near(
 def _offsets(
     keypoints: Float[Array, "b p k 3"],
     area: Float[Array, "b p"],
+    centers: Float[Array, "b p s 3"],
     owner: Int[Array, "b h w s"],
     config: ConfigDict,
 ) -> tuple[Float[Array, "b h w s k 2"], Float[Array, "b h w s k"]]:
-    """Offsets to the owner's keypoints (PINet eq. S2) and their weights (eq. 8)."""
-    height, width = owner.shape[1:3]
-    owned = jax.vmap(lambda persons, owner: persons[owner])
-    target = owned(keypoints, owner)
-    pixel = jnp.stack(jnp.meshgrid(jnp.arange(width), jnp.arange(height)), axis=-1)
-    labelled = (owner >= 0)[..., None] & (target[..., 2] > 0)
-    offsets = pixel[:, :, None, None] - target[..., :2]
+    """Offsets to the owner's keypoints (PINet eq. S2) and their weights (eq. 8).
 
+    Few pixels are owned: their rows are put into maps of zeros.
+    """
+    index, pixel = _owned_rows(centers, owner, config)
+    xy, labelled = keypoints[..., :2], keypoints[..., 2] > 0
+    offsets = pixel[..., None, :] - xy[:, :, None, None]
+    offsets = jnp.where(labelled[:, :, None, None, :, None], offsets, 0)
     size = jnp.sqrt(area) if is_released(config.convention) else area
-    weight = owned(1 / jnp.where(area > 0, size, 1), owner)
-    return jnp.where(labelled[..., None], offsets, 0), jnp.where(labelled, weight[..., None], 0)
+    weights = labelled / jnp.where(area > 0, size, 1)[..., None]
+    weights = jnp.broadcast_to(weights[:, :, None, None], offsets.shape[:-1])
+
+    def put(rows: Array) -> Array:
+        kind = rows.shape[4:]
+        rows = rows.reshape(len(rows), -1, *kind)
+        maps = jnp.zeros((len(rows), owner[0].size, *kind), rows.dtype)
+        maps = jax.vmap(lambda maps, index, rows: maps.at[index].set(rows, mode="drop"))(
+            maps, index.reshape(len(index), -1), rows
+        )
+        return maps.reshape(*owner.shape, *kind)
+
+    return put(offsets), put(weights)
+
+
+def _owned_rows(
+    centers: Float[Array, "b p s 3"], owner: Int[Array, "b h w s"], config: ConfigDict
+) -> tuple[Int[Array, "b p s n"], Float[Array, "b p s n 2"]]:
+    """The n pixels around each part centre, among them all those that it may own.
+
+    Returns:
+        Flat indices into [h, w, s] of those that the person does own, and indices beyond
+        the end for the others; (x, y) of all of them.
+    """
+    height, width, parts = owner.shape[1:]
+    reach = max(config.square_radius, math.ceil(math.sqrt(config.disc_radius2)))
+    step = jnp.arange(-reach, reach + 1)
+    around = jnp.stack(jnp.meshgrid(step, step), axis=-1).reshape(-1, 2)
+    # Far centres own nothing: clipping keeps their numbers small.
+    corner = jnp.clip(jnp.floor(centers[..., :2]), -1, max(height, width)).astype(jnp.int32)
+    pixel = corner[..., None, :] + around
+    x, y = pixel[..., 0], pixel[..., 1]
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    index = (y * width + x) * parts + jnp.arange(parts)[:, None]
+    owners = jax.vmap(lambda owner, index: owner.ravel()[index])(owner, jnp.where(inside, index, 0))
+    owned = inside & (owners == jnp.arange(centers.shape[1])[:, None, None])
+    return jnp.where(owned, index, height * width * parts), pixel.astype(centers.dtype)

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from input_pipeline.synthcrowd import body
 from input_pipeline.synthcrowd.background import sample_background
 from input_pipeline.synthcrowd.scene import People, capsule_box, clip_box, sample_people
+from pinet_jax import parallel
 
 SUPERSAMPLE = 2  # rays a pixel, along each axis
 FAR = 1e9  # depth where nothing is hit
@@ -133,14 +134,9 @@ def crowd_hits(
         return a.reshape(down, across, side, side).swapaxes(1, 2).reshape(x.shape)
 
     tiles = cut(x), cut(y)
-    at_once = sequential_on_cpu(down * across)
+    at_once = parallel.at_once(down * across)
     surface, rays = jax.lax.map(lambda xy: first_hits(people, *xy), tiles, batch_size=at_once)
     return jax.tree.map(join, surface), jnp.sum(rays, axis=0)
-
-
-def sequential_on_cpu(count: int) -> int:
-    """How many of `count` things to compute at a time: a CPU's cache holds but one."""
-    return 1 if jax.default_backend() == "cpu" else count
 
 
 def render_scene(key: PRNGKeyArray, config: ConfigDict) -> Scene:

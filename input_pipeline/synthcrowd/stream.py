@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from input_pipeline.synthcrowd.render import TILE, Scene, render_scene, sequential_on_cpu
-from pinet_jax import skeletons
+from input_pipeline.synthcrowd.render import TILE, Scene, render_scene
+from pinet_jax import parallel, skeletons
 from pinet_jax.errors import UserError
 from pinet_jax.network_input import HEATMAP_STRIDE
 
@@ -91,7 +91,7 @@ def _compiled(crowd: FrozenConfigDict) -> Callable[[PRNGKeyArray, Int[Array, " b
         def one(number: Int[Array, ""]) -> Scene:
             return render_scene(jax.random.fold_in(key, number), crowd)
 
-        return jax.lax.map(one, numbers, batch_size=sequential_on_cpu(len(numbers)))
+        return jax.lax.map(one, numbers, batch_size=parallel.at_once(len(numbers)))
 
     return render
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from pinet_jax import skeletons
 from pinet_jax.targets import render_targets
 from tests import tiny
 from tools import benchmark
@@ -35,12 +36,15 @@ def test_a_program_counts_its_work():
 
 def test_the_loops_draw_what_the_program_renders():
     config = tiny.config()
-    points, area = crowds.people(np.random.default_rng(0), 1, 5, 17, 128)
-    mask = np.ones((1, 32, 32), bool)
-    rendered = render_targets(points, area, mask, ((0,),), config.targets).keypoint_heatmaps[0]
-    looped = looped_targets.heatmaps(points[0] / [4, 4, 1], 32, 32, config.targets)
-    assert looped.max() > 0.5
-    np.testing.assert_allclose(rendered, looped, atol=2e-6)
+    parts = skeletons.of(config).parts("part-large")
+    points, area = crowds.people(np.random.default_rng(0), 1, 5, 17, 256)
+    area[0, 0] = 900  # too small for part centres
+    points[0, 1, :4, 2] = 0
+    rendered = render_targets(points, area, np.ones((1, 64, 64), bool), parts, config.targets)
+    looped = looped_targets.render(points[0], area[0], (64, 64), parts, config.targets)
+    assert min(np.abs(array).max() for array in looped.values()) > 0
+    for name, array in looped.items():
+        np.testing.assert_allclose(getattr(rendered, name)[0], array, atol=2e-5, err_msg=name)
 
 
 def test_the_wanted_number_of_candidates_is_there():

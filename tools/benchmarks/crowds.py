@@ -5,7 +5,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float
 
-LABELS = 3  # v is 0, 1 or 2
+LABELS = (1, 2)  # v, hidden or seen: every keypoint is work
 
 
 def people(
@@ -14,7 +14,7 @@ def people(
     """Keypoints (x, y in pixels of a square image of side `size`, v) and areas of crowds."""
     middle = rng.uniform(0, size, (images, persons, 1, 2))
     xy = middle + rng.normal(0, size / 16, (images, persons, keypoints, 2))
-    labels = rng.integers(0, LABELS, (images, persons, keypoints, 1))
+    labels = rng.choice(LABELS, (images, persons, keypoints, 1))
     area = rng.uniform(size**2 / 64, size**2 / 16, (images, persons))
     return np.concatenate([xy, labels], -1).astype(np.float32), area.astype(np.float32)
 

@@ -47,13 +47,13 @@ def renderer(config: ConfigDict, images: int, persons: int, size: int, name: str
 
 
 def loops(config: ConfigDict, persons: int, size: int) -> timing.Variant:
-    """The keypoint heatmaps alone, of one image, in Python."""
-    keypoints = skeletons.of(config).num_keypoints
-    points, _ = crowds.people(np.random.default_rng(0), 1, persons, keypoints, size)
-    points = points[0] / [HEATMAP_STRIDE, HEATMAP_STRIDE, 1]
+    """The same targets of one image, in Python."""
+    skeleton = skeletons.of(config)
+    parts = skeleton.parts(config.model.partition)
+    points, area = crowds.people(np.random.default_rng(0), 1, persons, skeleton.num_keypoints, size)
     side = size // HEATMAP_STRIDE
 
     def run():
-        looped_targets.heatmaps(points, side, side, config.targets)
+        looped_targets.render(points[0], area[0], (side, side), parts, config.targets)
 
-    return timing.Variant("Python loops, heatmaps only", run)
+    return timing.Variant("Python loops", run)

@@ -48,26 +48,37 @@ class Timing:
         return statistics.median(self.seconds)
 
 
-def program(name: str, function: Callable, *arguments: Any, items: int = 1) -> Variant:
-    """`function` of the arguments as one compiled program, with XLA's count of its work."""
+def program(
+    name: str,
+    function: Callable,
+    *arguments: Any,
+    items: int = 1,
+    without_loops: Callable | None = None,
+) -> Variant:
+    """`function` of the arguments as one compiled program, with XLA's count of its work.
+
+    XLA counts what a loop repeats once: `without_loops` does the same work without.
+    """
     arguments = jax.device_put(arguments)
-    compiled = jax.jit(function).lower(*arguments).compile()
+    lowered = jax.jit(function).lower(*arguments)
+    counted = jax.jit(without_loops).lower(*arguments) if without_loops else lowered
+    compiled = lowered.compile()
     return Variant(
         name,
         lambda: jax.block_until_ready(compiled(*arguments)),
         items,
-        flops=flops_of(compiled),
+        flops=flops_of(counted),
         memory=memory_of(compiled),
     )
 
 
-def flops_of(compiled: Any) -> float | None:
-    """Floating-point operations of a compiled program, where XLA counts them."""
-    cost = compiled.cost_analysis()
+def flops_of(program: jax.stages.Lowered | jax.stages.Compiled) -> float | None:
+    """Floating-point operations of a program, where XLA counts them."""
+    cost = program.cost_analysis()
     return cost["flops"] if cost and "flops" in cost else None
 
 
-def memory_of(compiled: Any) -> int | None:
+def memory_of(compiled: jax.stages.Compiled) -> int | None:
     """Bytes of a compiled program's arguments, results and temporaries together."""
     stats = compiled.memory_analysis()
     if stats is None:
