@@ -13,6 +13,7 @@ demo: $(READY)  ## train, evaluate and look, in minutes, on a CPU
 	@echo
 	@echo "Look at:"
 	@echo "  $(DEMO)/eval_val/predictions.png   people found in held-out crowds, beside the truth"
+	@echo "  $(DEMO)/eval_val/report.html       the whole evaluation, for the browser"
 	@echo "  $(DEMO)/loss_curves.png            how the training went"
 
 test: $(READY)  ## every test

@@ -22,7 +22,4 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    config = base.get_config()
-    # Few COCO people are as crowded as the paper's Fig. 5 begins.
-    config.eval.iou_intervals = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)
-    return config
+    return base.get_config()

@@ -34,4 +34,5 @@ def get_config() -> ConfigDict:
     config.dataset.min_train_keypoints = 1
     config.model.graph_layers = 3
     config.train.batch_size = 20
+    config.eval.iou_intervals = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the paper's Fig. 5
     return config
