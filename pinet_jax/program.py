@@ -1,7 +1,7 @@
 """What the programs share: flags, one-sentence errors, exit codes.
 
 Exit codes: 0 done, 1 done in part or a bug (with its traceback), 2 a mistake the
-user can mend (with one sentence), 130 interrupted.
+user can mend (with one sentence), 130 interrupted, 141 nobody reads the output any more.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from pinet_jax.errors import UserError
 
 USER_ERROR = 2
 INTERRUPTED = 130
+READER_GONE = 141
 NO_CONFIG = "No config: give --config=configs/NAME.py, before any --config.a.b=c."
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -68,6 +69,9 @@ def run(main: Callable[[list[str]], int | None], known_flags_only: bool = False)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             code = INTERRUPTED
+        except BrokenPipeError:  # whoever read our output, such as head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = READER_GONE
         except Exception:
             if not jax.distributed.is_initialized():
                 raise

@@ -32,6 +32,9 @@ def main(arguments):
         raise UserError("The file 'x' is wrong: mend it.")
     if flags.FLAGS.fail == "bug":
         raise ZeroDivisionError
+    if flags.FLAGS.fail == "talk":
+        for number in range(100_000):
+            print(number)
     if flags.FLAGS.fail == "some":
         return 1
     config = program.config_from_flags()
@@ -129,3 +132,18 @@ def test_mistakes_in_overrides_end_with_one_sentence(tmp_path, argument, words):
     done = run(OVERRIDE, argument, tmp_path=tmp_path)
     assert done.returncode == 2
     assert words in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_reader_that_has_seen_enough_is_no_bug(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    child = subprocess.Popen(
+        [sys.executable, str(path), "--fail=talk"],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdout.readline() == b"0\n"
+    child.stdout.close()
+    assert child.stderr.read() == b""
+    assert child.wait() == 141
