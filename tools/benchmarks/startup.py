@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
-from pinet_jax import inference, skeletons, training
+from pinet_jax import inference, parallel, skeletons, training
 from pinet_jax.models import pinet
 from pinet_jax.network_input import HEATMAP_STRIDE
 from tools.benchmarks import crowds
@@ -56,10 +56,9 @@ def _train_step(config: ConfigDict) -> jax.stages.Lowered:
     size, images = config.train.input_size, config.train.batch_size
     keypoints = skeletons.of(config).num_keypoints
     batch = crowds.batch(np.random.default_rng(0), images, 1, keypoints, size, HEATMAP_STRIDE)
-    shapes = {key: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for key, x in batch.items()}
-    one_device = training.device_step(model, optimizer, config)
-    mapped = jax.vmap(one_device, (None, 0), None, axis_name="devices")
-    return jax.jit(mapped).lower(state, shapes)
+    shapes = {key: jax.ShapeDtypeStruct(x.shape, x.dtype) for key, x in batch.items()}
+    step = parallel.map_step(training.device_step(model, optimizer, config), "shard_map")
+    return step.lower(state, shapes)
 
 
 def _prediction(config: ConfigDict) -> jax.stages.Lowered:
