@@ -12,6 +12,7 @@ from pinet_jax.preprocess import normalise
 from tools.benchmarks import crowds, timing
 
 BATCHES = (1, 4)
+GROWTH = (1, 4, 8, 16, 32, 64)  # batches, up to config.eval.batch_size
 SIZES = (256, 512, 1024)
 DTYPES = ("float32", "bfloat16")
 
@@ -29,6 +30,9 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
         yield timing.table(f"{work}, {config.dtype}", measured, config.dtype, "forward")
     by_size = [predict(config, 1, s, f"{s} pixels") for s in SIZES]
     yield timing.table("prediction, one image", timing.measure(by_size, rounds), config.dtype)
+    batches = [n for n in GROWTH if n <= config.eval.batch_size]
+    by_batch = [predict(config, n, size, f"batch {n}") for n in batches]
+    yield timing.table(f"prediction at {size}", timing.measure(by_batch, rounds), config.dtype)
     by_dtype = [predict(config, 1, size, d, dtype=d) for d in DTYPES]
     yield timing.table("prediction, one image", timing.measure(by_dtype, rounds), config.dtype)
 

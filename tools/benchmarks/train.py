@@ -11,7 +11,7 @@ from pinet_jax.models import pinet
 from pinet_jax.network_input import HEATMAP_STRIDE
 from tools.benchmarks import crowds, targets, timing
 
-BATCHES = (1, 4, 8)
+BATCHES = (1, 4, 8, 16, 32, 64)  # up to config.train.batch_size
 DTYPES = ("float32", "bfloat16")
 KIND = "shard_map"  # of the mapping; jax.pmap's programs cannot be asked for their cost
 
