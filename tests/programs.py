@@ -8,6 +8,15 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TIMEOUT = 900  # seconds; a hang must not stop the tests
 
+# With -c: runs the program that is named next as if TensorFlow were not installed.
+WITHOUT_TENSORFLOW = """
+import runpy, sys
+for name in ("tensorflow", "tensorflow_datasets"):
+    sys.modules[name] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
 
 def run(*arguments, cwd: pathlib.Path = ROOT) -> subprocess.CompletedProcess:
     """Python with these arguments, in a checkout; its output is text."""

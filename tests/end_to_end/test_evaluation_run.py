@@ -220,17 +220,11 @@ def test_a_model_may_be_tested_on_another_dataset_of_its_skeleton(config_of):
 
 # ---- eval.py --results
 
-WITHOUT_TENSORFLOW = """
-import runpy, sys
-for name in ("tensorflow", "tensorflow_datasets"):
-    sys.modules[name] = None
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
 
 def run_eval(*arguments):
-    return programs.run("-c", WITHOUT_TENSORFLOW, "eval.py", f"--config={tiny.PATH}", *arguments)
+    return programs.run(
+        "-c", programs.WITHOUT_TENSORFLOW, "eval.py", f"--config={tiny.PATH}", *arguments
+    )
 
 
 def test_a_results_file_is_scored_without_model_data_or_tensorflow(evaluated, folder, tmp_path):

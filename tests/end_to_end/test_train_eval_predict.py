@@ -210,13 +210,6 @@ def test_the_step_only_sees_the_persons_that_fit(difficult_config):
 
 # ---- The programs
 
-WITHOUT_TENSORFLOW = """
-import runpy, sys
-for name in ("tensorflow", "tensorflow_datasets"):
-    sys.modules[name] = None
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 IMPORT_ALL = """
 import importlib, pathlib, sys
 sys.modules["tensorflow"] = None
@@ -233,7 +226,7 @@ def test_the_library_imports_without_tensorflow():
 def test_the_programs_hand_over_to_each_other(crowd_config, tmp_path):
     """train.py and predict.py on a machine without TensorFlow, eval.py with it."""
     workdir, config = tmp_path / "run", f"--config={tiny.PATH}"
-    bare = ("-c", WITHOUT_TENSORFLOW)
+    bare = ("-c", programs.WITHOUT_TENSORFLOW)
     programs.output_of(
         *bare, "train.py", config, f"--workdir={workdir}", "--config.train.epochs=0.5"
     )

@@ -13,7 +13,6 @@ from tools.benchmarks import crowds, targets, timing
 
 BATCHES = (1, 4, 8, 16, 32, 64)  # up to config.train.batch_size
 DTYPES = ("float32", "bfloat16")
-KIND = "shard_map"  # of the mapping; jax.pmap's programs cannot be asked for their cost
 
 
 def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
@@ -51,9 +50,8 @@ def step(config: ConfigDict, images: int, name: str, dtype: str | None = None) -
         config.train.input_size,
         HEATMAP_STRIDE,
     )
-    state, batch = parallel.replicate(state), parallel.shard_batch(batch, KIND)
-    compiled = parallel.map_step(training.device_step(model, optimizer, config), KIND)
-    compiled = compiled.lower(state, batch).compile()
+    state, batch = parallel.replicate(state), parallel.shard_batch(batch, config.parallel)
+    compiled = training.make_train_step(model, optimizer, config).lower(state, batch).compile()
     holder = [state]
 
     def run():
