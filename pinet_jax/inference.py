@@ -4,14 +4,14 @@ Follows the released test procedure: flip test, several scales, refinement,
 suppression and pose fusion.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int32, UInt8
+from jaxtyping import Array, Bool, Float, Int32, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
@@ -121,26 +121,23 @@ def one_scale(
 
     With the flip test each image is also seen mirrored. Both views' heatmaps are
     averaged and searched for peaks; each view then reads and refines its own poses
-    at these, and the two versions of a pose are averaged.
+    at these, and the two versions of a pose are averaged. What is a left part in one
+    view is a right one in the other.
     """
-    flip, flip_order = config.eval.flip, _flip_order(config)
     maps = view_maps(model, variables, images, config)
     heatmaps, part_heatmaps = score_maps(maps, config)
     peaks = find_peaks(part_heatmaps, config.eval.max_peaks, config.eval.peak_threshold)
-
-    def mirror(points: Array) -> Array:
-        return jnp.stack([heatmaps.shape[2] - 1 - points[..., 0], points[..., 1]], -1)
-
-    centers = _both_views(peaks.centers, mirror, flip)
-    valid = _both_views(peaks.valid, lambda v: v, flip)
+    mirror = mirror_of(config, heatmaps.shape[2])
+    centers = _both_views(peaks.centers, mirror, Mirror.centers)
+    valid = _both_views(peaks.valid, mirror, Mirror.of_parts)
     proposals, poses = (
-        _average_views(poses, lambda p: mirror(p)[:, :, flip_order], flip)
+        _average_views(poses, mirror, Mirror.poses)
         for poses in _propose(model, variables, maps, centers, valid)
     )
     part = jnp.broadcast_to(jnp.arange(peaks.valid.shape[1])[:, None], peaks.valid.shape)
     return heatmaps, ScaleCandidates(
-        poses=poses,
-        proposals=proposals,
+        poses=_join_parts(poses),
+        proposals=_join_parts(proposals),
         centers=_join_parts(peaks.centers).astype(poses.dtype),
         part=_join_parts(part),
         part_scores=_join_parts(peaks.scores),
@@ -152,35 +149,86 @@ def view_maps(
     model: PINet, variables: Variables, images: Float[Array, "b h w 3"], config: ConfigDict
 ) -> Maps:
     """Maps of normalised images and, with the flip test, of the mirrored ones after them."""
-    mirror = functools.partial(mirrored_view, shift=config.eval.flip_shift)
-    return model.apply(variables, _both_views(images, mirror, config.eval.flip), train=False)
+    if config.eval.flip:
+        images = jnp.concatenate([images, mirrored_view(images, config.eval.flip_shift)])
+    return model.apply(variables, images, train=False)
 
 
 def score_maps(
     maps: Maps, config: ConfigDict
 ) -> tuple[Float[Array, "b h w k"], Float[Array, "b h w s"]]:
     """H and P, averaged over the views that `view_maps` gives."""
-    flip, flip_order = config.eval.flip, _flip_order(config)
+    mirror = mirror_of(config, maps.part_heatmaps.shape[2])
     return (
-        _average_views(maps.keypoint_heatmaps, lambda h: h[:, :, ::-1, flip_order], flip),
-        _average_views(maps.part_heatmaps, lambda p: p[:, :, ::-1], flip),
+        _average_views(maps.keypoint_heatmaps, mirror, Mirror.keypoint_maps),
+        _average_views(maps.part_heatmaps, mirror, Mirror.part_maps),
     )
 
 
-def _flip_order(config: ConfigDict) -> Int32[Array, " k"]:
-    return jnp.array(skeletons.of(config).flip_order, jnp.int32)
+class Mirror(NamedTuple):
+    """From what a mirrored view holds to what it says about the image, and back.
+
+    Left and right change places: of points, of keypoints and of parts.
+
+    Attributes:
+        keypoints: the skeleton's flip order.
+        parts: that of the partition's parts.
+        width: of the maps, pixels.
+    """
+
+    keypoints: Int32[np.ndarray, " k"]
+    parts: Int32[np.ndarray, " s"]
+    width: int
+
+    def keypoint_maps(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b h w k"]:
+        """Maps of a channel a keypoint."""
+        return maps[:, :, ::-1, self.keypoints]
+
+    def part_maps(self, maps: Float[Array, "b h w s"]) -> Float[Array, "b h w s"]:
+        """Maps of a channel a part."""
+        return maps[:, :, ::-1, self.parts]
+
+    def of_parts(self, x: Shaped[Array, "b s *rest"]) -> Shaped[Array, "b s *rest"]:
+        """Anything a part that has no direction."""
+        return x[:, self.parts]
+
+    def centers(self, centers: Int32[Array, "b s p 2"]) -> Int32[Array, "b s p 2"]:
+        """Part centres, (x, y) in map pixels."""
+        return self.of_parts(self._points(centers))
+
+    def poses(self, poses: Float[Array, "b s p k 2"]) -> Float[Array, "b s p k 2"]:
+        """Poses proposed by parts, (x, y) in map pixels."""
+        return self.of_parts(self._points(poses))[:, :, :, self.keypoints]
+
+    def _points(self, points: Shaped[Array, "*n 2"]) -> Shaped[Array, "*n 2"]:
+        return jnp.stack([self.width - 1 - points[..., 0], points[..., 1]], -1)
 
 
-def _both_views(x: Array, mirror: Callable[[Array], Array], flip: bool) -> Array:
+def check_flip(config: ConfigDict) -> None:
+    """UserError if the flip test is on and the mirror image of some part is no part."""
+    mirror_of(config, width=1)
+
+
+def mirror_of(config: ConfigDict, width: int) -> Mirror | None:
+    """How the flip test mirrors maps of `width` pixels; None without the test."""
+    if not config.eval.flip:
+        return None
+    skeleton = skeletons.of(config)
+    orders = skeleton.flip_order, skeleton.part_flip_order(config.model.partition)
+    return Mirror(*(np.array(order, np.int32) for order in orders), width)
+
+
+def _both_views(x: Array, mirror: Mirror | None, mirrored: Callable[[Mirror, Array], Array]):
     """`x` of the images, and with the flip test of the mirrored ones after it."""
-    return jnp.concatenate([x, mirror(x)]) if flip else x
+    return x if mirror is None else jnp.concatenate([x, mirrored(mirror, x)])
 
 
-def _average_views(x: Array, mirror_back: Callable[[Array], Array], flip: bool) -> Array:
-    if not flip:
+def _average_views(x: Array, mirror: Mirror | None, mirrored: Callable[[Mirror, Array], Array]):
+    """`x` of the images, averaged with the flip test over both views of each."""
+    if mirror is None:
         return x
-    original, mirrored = jnp.split(x, 2)
-    return (original + mirror_back(mirrored)) / 2
+    of_images, of_mirrored = jnp.split(x, 2)
+    return (of_images + mirrored(mirror, of_mirrored)) / 2
 
 
 def _propose(
@@ -189,19 +237,19 @@ def _propose(
     maps: Maps,
     centers: Int32[Array, "b s p 2"],
     valid: Bool[Array, "b s p"],
-) -> tuple[Float[Array, "b n k 2"], Float[Array, "b n k 2"]]:
+) -> tuple[Float[Array, "b s p k 2"], Float[Array, "b s p k 2"]]:
     """The poses proposed at part centres, and the same refined."""
-    proposals = _join_parts(read_poses(maps.offsets, centers))
+    proposals = read_poses(maps.offsets, centers)
     delta = model.apply(
         variables,
         maps.features,
-        proposals,
+        _join_parts(proposals),
         _join_parts(centers),
         _join_parts(valid),
         train=False,
         method="refine",
     )
-    return proposals, proposals - delta
+    return proposals, proposals - delta.reshape(proposals.shape)
 
 
 def mirrored_view(images: Float[Array, "b h w 3"], shift: int) -> Float[Array, "b h w 3"]:

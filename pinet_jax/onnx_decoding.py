@@ -157,14 +157,19 @@ class Predictor:
         def mirror(points: np.ndarray) -> np.ndarray:
             return np.stack([right - points[..., 0], points[..., 1]], -1)
 
-        views = np.concatenate([centers, mirror(centers)]) if settings["flip"] else centers
-        poses = _join_parts(read_poses(offsets, views))
+        keypoint_order, part_order = settings["flip_order"], settings["part_flip_order"]
+        views = centers
+        if settings["flip"]:  # left parts are right ones in the mirrored view
+            views = np.concatenate([centers, mirror(centers)[:, part_order]])
+        poses = read_poses(offsets, views)
         if scale.refine:
-            poses = poses - scale.refine(features, poses, _join_parts(views))[0]
+            delta = scale.refine(features, _join_parts(poses), _join_parts(views))[0]
+            poses = poses - delta.reshape(poses.shape)
         if settings["flip"]:
             original, mirrored = np.split(poses, 2)
-            poses = (original + mirror(mirrored)[:, :, settings["flip_order"]]) / 2
-        return heatmaps, Candidates(poses, _join_parts(part_scores), _join_parts(valid))
+            mirrored = mirror(mirrored)[:, part_order][:, :, :, keypoint_order]
+            poses = (original + mirrored) / 2
+        return heatmaps, Candidates(*map(_join_parts, (poses, part_scores, valid)))
 
 
 def find_peaks(

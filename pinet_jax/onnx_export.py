@@ -69,11 +69,13 @@ def folder_contents(
 def decoding_settings(config: ConfigDict) -> dict[str, Any]:
     """What `onnx_decoding.Predictor` must know of the config."""
     skeleton = skeletons.of(config)
+    part_order = skeleton.part_flip_order(config.model.partition) if config.eval.flip else ()
     return {
         "keypoints": skeleton.keypoints,
         "limbs": skeleton.limbs,
         "sigmas": skeleton.sigmas,
         "flip_order": skeleton.flip_order,
+        "part_flip_order": part_order,
         "stride": HEATMAP_STRIDE,
         **{field: config.eval[field] for field in DECODING},
     }

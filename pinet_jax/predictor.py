@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from pinet_jax import parallel
 from pinet_jax.errors import UserError
 from pinet_jax.fusion import People
-from pinet_jax.inference import Variables, predict
+from pinet_jax.inference import Variables, check_flip, predict
 from pinet_jax.models import pinet
 from pinet_jax.network_input import NetworkInput, network_size, prepare
 
@@ -32,7 +32,8 @@ class Predictor:
         variables: {"params", "batch_stats"} of that model.
 
     Raises:
-        UserError: they are of a backbone alone.
+        UserError: they are of a backbone alone, or the flip test is on and the mirror image
+            of some body part is no part.
 
     Attributes:
         config: as given.
@@ -45,6 +46,7 @@ class Predictor:
                 "The checkpoint holds a backbone alone: train a model from it first, with "
                 "config.train.init_from."
             )
+        check_flip(config)
         self.config = config
         self.compile_count = 0
         mesh, shared, split = parallel.local_mesh(), PartitionSpec(), PartitionSpec(parallel.AXIS)

@@ -23,6 +23,7 @@ from pinet_jax import (
     visualize,
 )
 from pinet_jax.errors import UserError
+from pinet_jax.inference import check_flip
 from pinet_jax.metrics_log import FILE_NAME, MetricsLog
 from pinet_jax.models import pinet
 from pinet_jax.progress import Progress
@@ -76,7 +77,7 @@ def train(config: ConfigDict, workdir: str) -> training.TrainState:
 
 
 def check_evaluation(config: ConfigDict) -> None:
-    """UserError unless config.train.eval_every is 0, or there is data to evaluate on."""
+    """UserError unless config.train.eval_every is 0, or evaluating is possible."""
     if config.train.eval_every < 0:
         raise UserError(f"config.train.eval_every is {config.train.eval_every}: give 0 for never.")
     if not config.train.eval_every:
@@ -84,6 +85,7 @@ def check_evaluation(config: ConfigDict) -> None:
     from input_pipeline import datasets
 
     config = _evaluated(config)
+    check_flip(config)
     datasets.open_split(config, config.dataset.eval_split)
     if not datasets.is_scored(config, config.dataset.eval_split):
         raise UserError(

@@ -1,3 +1,4 @@
+import dataclasses
 import pathlib
 
 import jax
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs.base import get_config
-from pinet_jax import checkpoints
+from pinet_jax import checkpoints, skeletons
 from pinet_jax.errors import UserError
 from pinet_jax.models import pinet
 from pinet_jax.network_input import prepare
@@ -168,3 +169,43 @@ def test_the_golden_image(released):
     # Another OpenCV warps to up to two other grey levels; with the same, 1e-3 holds.
     np.testing.assert_allclose(people.keypoints, want[..., :2], atol=0.1)
     np.testing.assert_allclose(people.scores, golden["fused_scores"][order], atol=1e-3)
+
+
+@pytest.mark.parametrize("partition", ["part-large", "part-small", "keypoint"])
+def test_people_of_a_mirrored_image_are_mirrored(config, partition):
+    """With the flip test, shift 0, and an image that is the network's input itself."""
+    config = config.copy_and_resolve_references()
+    config.model.partition = partition
+    config.eval.update(flip_shift=0, max_peaks=10)
+    variables = tiny.random_variables(pinet.build(config), seed=3)
+    small = {"offset_head": 0.05, "delta": 0.05}  # poses of random weights leave the image
+    variables = jax.tree_util.tree_map_with_path(
+        lambda path, x: x * next((f for n, f in small.items() if n in str(path)), 1), variables
+    )
+    seen = image(64, 128, 7)
+    predictor = Predictor(config, variables)
+    found = [inside(p) for p in predictor([seen, np.ascontiguousarray(seen[:, ::-1])])]
+    (keypoints, scores), (mirrored_keypoints, mirrored_scores) = found
+    assert len(scores) == len(mirrored_scores) > 3
+    keypoints = keypoints[:, list(skeletons.COCO.flip_order)]
+    keypoints[..., 0] = 124 - keypoints[..., 0]  # 31 heatmap pixels between first and last
+    np.testing.assert_allclose(mirrored_scores, scores, rtol=1e-5)
+    np.testing.assert_allclose(mirrored_keypoints, keypoints, atol=1e-3)
+
+
+def inside(people):
+    """Keypoints and scores of who is all inside: a score at the rim depends on the side."""
+    rows = ((people.keypoints >= 0) & (people.keypoints <= (124, 60))).all((1, 2))
+    return people.keypoints[rows], people.scores[rows]
+
+
+def test_a_partition_that_cannot_be_mirrored_is_refused_with_the_flip_test_on(config):
+    config = config.copy_and_resolve_references()
+    one_sided = {"left": ((0, 1, 3), (5, 7, 9))}
+    skeletons.use(config, dataclasses.replace(skeletons.COCO, name="own", partitions=one_sided))
+    config.model.partition = "left"
+    variables = tiny.random_variables(pinet.build(config))
+    with pytest.raises(UserError, match=r"config.eval.flip: .*left_eye.*without its mirror image"):
+        Predictor(config, variables)
+    config.eval.flip = False
+    Predictor(config, variables)

@@ -45,6 +45,7 @@ CASES = {
         {"model.refinement": False, "dataset.skeleton": "crowdpose", "model.partition": "center"},
         {"eval.max_peaks": 15},
     ),
+    "sided parts": ({"model.partition": "part-small"}, {}),
 }
 """Fields that are in the checkpoint, and those that the command line adds."""
 
