@@ -16,8 +16,9 @@ import pathlib
 from absl import flags
 from ml_collections import ConfigDict
 
-from pinet_jax import distributed, files, program
+from pinet_jax import program
 from pinet_jax.errors import UserError
+from pinet_jax.runtime import files, hosts
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of train.py; its newest checkpoint.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A checkpoint, instead of --workdir.")
@@ -48,7 +49,8 @@ def main(_: list[str]) -> None:
 
 
 def _score_file(config: ConfigDict) -> None:
-    from pinet_jax import eval_loop, results_files
+    from pinet_jax.evaluation import loop as eval_loop
+    from pinet_jax.evaluation import results as results_files
 
     results = results_files.read_results(RESULTS.value)
     annotations = ANNOTATIONS.value or eval_loop.annotations_path(config)
@@ -73,7 +75,7 @@ def _score_file(config: ConfigDict) -> None:
 
 
 def _evaluate_model(config: ConfigDict) -> None:
-    from pinet_jax import eval_loop
+    from pinet_jax.evaluation import loop as eval_loop
 
     path = WORKDIR.value or CHECKPOINT.value
     model, trained, variables = _load(path)
@@ -89,20 +91,20 @@ def _evaluate_model(config: ConfigDict) -> None:
 
 def _load(path: str) -> tuple[str, ConfigDict, dict]:
     """The name of the checkpoint that is read, its config and its variables."""
-    from pinet_jax import checkpoint_files, checkpoints
+    from pinet_jax.weights import checkpoints, reading
 
     def read(folder: files.Path) -> tuple[str, ConfigDict, dict]:
         step = f" (step {folder.name})" if folder.name.isdigit() else ""
         return f"{folder}{step}", *checkpoints.load_variables(folder)
 
     workdir = files.to_path(path)
-    if (workdir / checkpoint_files.FOLDER).is_dir():
-        return checkpoint_files.newest_readable(workdir, read)[0]
+    if (workdir / reading.FOLDER).is_dir():
+        return reading.newest_readable(workdir, read)[0]
     return read(workdir)
 
 
 def _evaluate(config: ConfigDict, variables: dict, out: pathlib.Path, model: str) -> None:
-    from pinet_jax import eval_loop
+    from pinet_jax.evaluation import loop as eval_loop
 
     _say(f"{'with' if config.eval.pose_fusion else 'without'} pose fusion:")
     eval_loop.evaluate(config, variables, out, model)
@@ -111,7 +113,7 @@ def _evaluate(config: ConfigDict, variables: dict, out: pathlib.Path, model: str
 
 def _say(text: str) -> None:
     """Once, however many processes there are."""
-    if distributed.is_main():
+    if hosts.is_main():
         print(text, flush=True)
 
 

@@ -18,11 +18,14 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from pinet_jax import checkpoints, files, program, skeletons, video_files, visualize
+from pinet_jax import program, skeletons, visualize
 from pinet_jax.errors import UserError
-from pinet_jax.image_files import SUFFIXES, find_images
-from pinet_jax.predict_loop import Artist, Finder, Run, picture_names
-from pinet_jax.prediction_files import PredictionFiles
+from pinet_jax.media import videos as video_files
+from pinet_jax.media.images import SUFFIXES, find_images
+from pinet_jax.media.predictions import PredictionFiles
+from pinet_jax.media.run import Artist, Finder, Run, picture_names
+from pinet_jax.runtime import files
+from pinet_jax.weights import checkpoints
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of train.py or one checkpoint of it.")
 OUT = flags.DEFINE_string("out", None, "Folder for the pictures, videos and predictions.")

@@ -11,9 +11,10 @@ import sys
 
 from absl import flags
 
-from pinet_jax import program, train_loop
+from pinet_jax import program
 from pinet_jax.errors import UserError
-from pinet_jax.stopping import Stopped
+from pinet_jax.training import loop as train_loop
+from pinet_jax.training.stopping import Stopped
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and pictures.")
 

@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
-from input_pipeline import datasets
-from input_pipeline.prepared import Index
 from input_pipeline.quiet_tf import tf
-from input_pipeline.stream import numpy_stream
-from pinet_jax import network_input
+from input_pipeline.storage import splits
+from input_pipeline.storage.reader import Index
+from input_pipeline.tf_stream import numpy_stream
 from pinet_jax.errors import UserError
+from pinet_jax.inference import network_input
 
 PREFETCH = 2  # batches
 
@@ -52,7 +52,7 @@ def eval_batches(
         host_index: which share of the batches is loaded.
         host_count: number of shares.
     """
-    examples = datasets.open_split(config, split)
+    examples = splits.open_split(config, split)
     sizes = _network_sizes(examples.index, config)
     batches = plan_batches(sizes, config.eval.batch_size, host_count)[host_index::host_count]
     numbers = [number for batch in batches for number, _ in batch]
@@ -86,12 +86,12 @@ def eval_batches(
 
 def num_eval_images(config: ConfigDict, split: str) -> int:
     """Number of images in the split, those without a person included."""
-    return len(datasets.open_split(config, split))
+    return len(splits.open_split(config, split))
 
 
 def image_ids_with_people(config: ConfigDict, split: str) -> list[int]:
     """Ids of the images with any labelled keypoint, rising."""
-    index = datasets.open_split(config, split).index
+    index = splits.open_split(config, split).index
     return sorted(index.image_id[index.num_keypoints > 0].tolist())
 
 
@@ -103,7 +103,7 @@ def load_images(
     Persons are keypoints float32 [n, K, 3], bbox float32 [n, 4] (x, y, width, height),
     area float32 [n] and id int64 [n], in image pixels.
     """
-    examples = datasets.open_split(config, split)
+    examples = splits.open_split(config, split)
     number_of = {int(image_id): n for n, image_id in enumerate(examples.index.image_id)}
     result = []
     for image_id in image_ids:
@@ -122,12 +122,12 @@ def load_images(
 
 def annotations_path(config: ConfigDict, split: str) -> pathlib.Path:
     """The split's ground truth as a COCO-format JSON file, for scoring."""
-    return datasets.annotations_path(config, split)
+    return splits.annotations_path(config, split)
 
 
 def is_scored(config: ConfigDict, split: str) -> bool:
     """Whether there is a ground truth; COCO keeps that of test-dev to its server."""
-    return datasets.is_scored(config, split)
+    return splits.is_scored(config, split)
 
 
 def plan_batches(

@@ -13,7 +13,7 @@ import pathlib
 from absl import flags
 from ml_collections import ConfigDict
 
-from input_pipeline import downloads, summary
+from input_pipeline.storage import downloads, summary
 from pinet_jax import program
 from pinet_jax.config import load_config
 from pinet_jax.errors import UserError

@@ -7,13 +7,14 @@ import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from input_pipeline import augment, datasets
-from input_pipeline.prepared import Example, PreparedSplit
+from input_pipeline import augment
 from input_pipeline.quiet_tf import tf
-from input_pipeline.stream import numpy_stream
+from input_pipeline.storage import splits
+from input_pipeline.storage.reader import Example, PreparedSplit
+from input_pipeline.tf_stream import numpy_stream
 from pinet_jax import skeletons
 from pinet_jax.errors import UserError
-from pinet_jax.network_input import HEATMAP_STRIDE
+from pinet_jax.inference.network_input import HEATMAP_STRIDE
 
 Batch = dict[str, np.ndarray]
 
@@ -105,7 +106,7 @@ def make_example(example: Example, config: ConfigDict, rng: np.random.Generator)
 
 
 def _training_examples(config: ConfigDict) -> tuple[PreparedSplit, Int[np.ndarray, " n"]]:
-    split = datasets.open_split(config, config.dataset.train_split)
+    split = splits.open_split(config, config.dataset.train_split)
     enough = split.index.num_keypoints >= config.dataset.min_train_keypoints
     numbers = np.flatnonzero(enough & (split.index.num_keypoints > 0))
     if not len(numbers):

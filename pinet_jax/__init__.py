@@ -6,9 +6,9 @@ predictor = pinet_jax.Predictor.from_checkpoint(workdir)
 people = predictor([image])
 """
 
-from pinet_jax import convert
 from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
-from pinet_jax.predictor import Predictor
+from pinet_jax.inference.predictor import Predictor
+from pinet_jax.weights import convert
 
 __all__ = ["Predictor", "UserError", "convert", "load_config"]

@@ -15,9 +15,9 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from pinet_jax import distributed
 from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
+from pinet_jax.runtime import hosts
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -77,7 +77,7 @@ def run(main: Callable[[list[str]], int | None], known_flags_only: bool = False)
                 raise
             traceback.print_exc()
             code = 1
-        distributed.leave(code)
+        hosts.leave(code)
         return code
 
     app.run(guarded_main, flags_parser=parse)
@@ -98,7 +98,7 @@ def config_from_flags() -> ConfigDict:
     path = config_flags.get_config_filename(flags.FLAGS["config"])
     _match_tuples(_CONFIG.value, load_config(path))
     enable_compilation_cache(_CONFIG.value)
-    distributed.initialize(
+    hosts.initialize(
         _MULTI_HOST.value,
         _COORDINATOR_ADDRESS.value,
         _NUM_PROCESSES.value,

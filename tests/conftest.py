@@ -2,7 +2,8 @@
 
 import importlib.util
 import os
-import pathlib
+
+from tests.paths import GOLDEN
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -10,8 +11,6 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
-
-GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,9 +37,9 @@ def golden_state_dict() -> dict:
 @pytest.fixture(scope="session")
 def released(golden_state_dict):
     """Config, model and variables of the golden arrays: PINet-W32 for COCO in float32."""
-    from pinet_jax import convert
     from pinet_jax.config import load_config
-    from pinet_jax.models import pinet
+    from pinet_jax.methods.pinet import network
+    from pinet_jax.weights import convert
 
     config = load_config("coco", {"dtype": "float32"})
-    return config, pinet.build(config), convert.from_torch(golden_state_dict, config)
+    return config, network.build(config), convert.from_torch(golden_state_dict, config)

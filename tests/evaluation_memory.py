@@ -17,8 +17,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import numpy as np
 
 from input_pipeline import eval_data
-from pinet_jax import eval_loop
-from pinet_jax.models import pinet
+from pinet_jax.evaluation import loop as eval_loop
+from pinet_jax.methods.pinet import network
 from tests import tiny
 
 WARM_UP = 20  # batches until caches and buffers are filled
@@ -44,7 +44,7 @@ def resident_of_batches(images: int) -> list[int]:
 
     eval_data.eval_batches = batches
     eval_data.num_eval_images = lambda *_: images
-    results = eval_loop.predict_split(config, tiny.random_variables(pinet.build(config)), "val")
+    results = eval_loop.predict_split(config, tiny.random_variables(network.build(config)), "val")
     print(f"{len(results)} people in {images} images")
     return resident
 

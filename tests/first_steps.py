@@ -14,9 +14,11 @@ import jax
 import numpy as np
 import optax
 
-from pinet_jax import distributed, parallel, training
-from pinet_jax.models import pinet
-from pinet_jax.models.layers import BatchNorm, Conv
+from pinet_jax.backbones.layers import BatchNorm, Conv
+from pinet_jax.methods.pinet import network as pinet
+from pinet_jax.runtime import devices as parallel
+from pinet_jax.runtime import hosts
+from pinet_jax.training import step as training
 from tests import devices, tiny
 
 KINDS = ("pmap", "shard_map")
@@ -97,7 +99,7 @@ def main(num_devices, coordinator=None, num_processes=None, process_id=None):
     jax.config.update("jax_num_cpu_devices", int(num_devices))
     if coordinator:
         join = int(num_processes), int(process_id)
-        distributed.initialize(False, coordinator, *join, timeout=60)
+        hosts.initialize(False, coordinator, *join, timeout=60)
     found = {}
     for kind in KINDS:
         found[kind] = [

@@ -14,7 +14,8 @@ import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-from pinet_jax import step_metrics, train_loop
+from pinet_jax.training import loop as train_loop
+from pinet_jax.training import step_metrics
 from tests import tiny
 
 WARM_UP = 50  # steps until caches and buffers are filled

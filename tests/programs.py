@@ -5,7 +5,8 @@ import pathlib
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from tests.paths import ROOT
+
 TIMEOUT = 900  # seconds; a hang must not stop the tests
 
 # With -c: runs the program that is named next as if TensorFlow were not installed.

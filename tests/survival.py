@@ -20,7 +20,8 @@ import subprocess
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from tests.paths import ROOT
+
 IMAGES = "images.txt"  # one line a step taken: its number and its image ids
 STEPS = 60
 CHECKPOINT_EVERY = 3
@@ -55,7 +56,8 @@ def config_of(steps: int):
 
 def train(workdir: pathlib.Path, steps: int) -> None:
     """Trains, and notes the images of every step that is taken."""
-    from pinet_jax import step_metrics, train_loop
+    from pinet_jax.training import loop as train_loop
+    from pinet_jax.training import step_metrics
 
     add = step_metrics.StepMetrics.add
 
@@ -149,13 +151,14 @@ def _size(path: pathlib.Path) -> int:
 def _same_state(alone: pathlib.Path, killed: pathlib.Path, steps: int) -> bool:
     import jax
 
-    from pinet_jax import checkpoints, training
-    from pinet_jax.models import pinet
+    from pinet_jax.methods.pinet import network
+    from pinet_jax.training import step as training
+    from pinet_jax.weights import checkpoints
 
     config = config_of(steps)
     optimizer = training.make_optimizer(training.learning_rate(config, 4))
     shapes = jax.eval_shape(
-        lambda: training.create_state(pinet.build(config), optimizer, config.seed)
+        lambda: training.create_state(network.build(config), optimizer, config.seed)
     )
     a, b = (
         checkpoints.load_state(workdir / "checkpoints" / str(steps), shapes)

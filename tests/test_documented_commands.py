@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pinet_jax import checkpoints
 from pinet_jax.config import load_config
-from pinet_jax.models import pinet
+from pinet_jax.methods.pinet import network
+from pinet_jax.weights import checkpoints
 from tests import programs, tiny
+from tests.paths import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PYTHON = ("python", ".venv/bin/python")
 PLACEHOLDERS = ("NAME", "MINE", "FIELD", "X", "...")
@@ -117,7 +117,7 @@ def reader(tmp_path_factory):
     config = tiny.config(**{"eval.input_size": 128})  # as the demo
     workdir = folder / "runs" / "demo"
     checkpoints.save_config(workdir, config)
-    variables = tiny.random_variables(pinet.build(config))
+    variables = tiny.random_variables(network.build(config))
     with checkpoints.Checkpoints(workdir, keep=2) as saved:
         for step in (1, 2):
             saved.save({"step": np.array(step), **variables})

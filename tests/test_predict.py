@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pinet_jax import checkpoints
 from pinet_jax.config import load_config
-from pinet_jax.models import pinet
-from pinet_jax.video_files import open_video
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from pinet_jax.media.videos import open_video
+from pinet_jax.methods.pinet import network
+from pinet_jax.weights import checkpoints
+from tests.paths import ROOT
 
 TINY = {
     **{"model.width": 4, "model.stem_width": 8, "model.bottlenecks": 1, "model.blocks": 1},
@@ -34,7 +33,7 @@ def workdir(tmp_path_factory):
     config = load_config("base", TINY)
     checkpoints.save_config(folder, config)
     with checkpoints.Checkpoints(folder, keep=1) as saved:
-        saved.save({"step": np.array(1), **random_variables(pinet.build(config))})
+        saved.save({"step": np.array(1), **random_variables(network.build(config))})
     return folder
 
 

@@ -17,9 +17,10 @@ from ml_collections import ConfigDict
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
-from pinet_jax import checkpoints, program, skeletons, visualize
+from pinet_jax import program, skeletons, visualize
 from pinet_jax.errors import UserError
-from pinet_jax.models.refinement import skeleton_adjacency
+from pinet_jax.methods.pinet.refinement import skeleton_adjacency
+from pinet_jax.weights import checkpoints
 
 CHECKPOINTS = flags.DEFINE_multi_string(
     "checkpoint", [], "Workdir of train.py or one checkpoint of it; may be given several times."

@@ -17,8 +17,10 @@ from ml_collections import ConfigDict
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
-from pinet_jax import files, program, skeletons, target_pictures, visualize
+from pinet_jax import program, skeletons, visualize
 from pinet_jax.errors import UserError
+from pinet_jax.runtime import files
+from pinet_jax.visualize import targets as target_pictures
 
 OUT = flags.DEFINE_string("out", None, "PNG file to write.")
 SPLIT = flags.DEFINE_string("split", None, "Split of the dataset; config.dataset.train_split.")

@@ -22,8 +22,9 @@ from ml_collections import ConfigDict
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
-from pinet_jax import checkpoints, convert, program, weight_files
+from pinet_jax import program
 from pinet_jax.errors import UserError
+from pinet_jax.weights import checkpoints, convert, torch_files
 
 OUT = flags.DEFINE_string("out", None, "The checkpoint's folder; with --to_torch, a file.")
 TO_TORCH = flags.DEFINE_bool("to_torch", False, "From a checkpoint to a PyTorch file.")
@@ -48,7 +49,7 @@ def from_torch(source: str | os.PathLike, config: ConfigDict, out: str | os.Path
         UserError: `source` cannot be read or does not fit the config, or `out` cannot be
             written; nothing is written then.
     """
-    state_dict = weight_files.read_state_dict(source)
+    state_dict = torch_files.read_state_dict(source)
     variables = convert.from_torch(state_dict, config)
     checkpoints.save_variables(out, config, variables)
     return _summary(out, variables)
@@ -61,7 +62,7 @@ def to_torch(source: str | os.PathLike, out: str | os.PathLike) -> str:
         UserError: `source` is no checkpoint, or `out` cannot be written.
     """
     _, variables = checkpoints.load_variables(source)
-    weight_files.write_state_dict(out, convert.to_torch(variables))
+    torch_files.write_state_dict(out, convert.to_torch(variables))
     return _summary(out, variables)
 
 

@@ -17,8 +17,10 @@ from absl import flags
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
-from pinet_jax import checkpoints, export, onnx_export, program
+from pinet_jax import program
 from pinet_jax.errors import UserError
+from pinet_jax.export import onnx_models, stablehlo
+from pinet_jax.weights import checkpoints
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of train.py or one checkpoint of it.")
 OUT = flags.DEFINE_string("out", None, "File to write; with --onnx, a new folder.")
@@ -35,22 +37,22 @@ def main(arguments: list[str]) -> None:
         if not flag.value:
             raise UserError(f"--{flag.name} is missing: see export.py --help.")
     if ONNX.value:
-        export.check_new_folder(OUT.value)
+        stablehlo.check_new_folder(OUT.value)
     config, variables = checkpoints.load_variables(CHECKPOINT.value)
     if stray := program.override(config, arguments)[1:]:
         raise UserError(f"'{stray[0]}': export.py takes flags only, see export.py --help.")
     side = config.eval.input_size
-    size = export.parse_size(SIZE.value) if SIZE.value else (side, side)
+    size = stablehlo.parse_size(SIZE.value) if SIZE.value else (side, side)
     if ONNX.value:
         count = BATCH.value or 1
-        contents = onnx_export.folder_contents(config, variables, size, count)
+        contents = onnx_models.folder_contents(config, variables, size, count)
         total = sum(map(len, contents.values()))
-        export.write_folder(OUT.value, contents)
+        stablehlo.write_folder(OUT.value, contents)
     else:
         count = BATCH.value or "any"
-        content = export.stablehlo(config, variables, size, BATCH.value)
+        content = stablehlo.stablehlo(config, variables, size, BATCH.value)
         total = len(content)
-        export.write_file(OUT.value, content)
+        stablehlo.write_file(OUT.value, content)
     print(f"wrote {OUT.value}: {total / 1e6:.1f} MB, {size[0]}x{size[1]} pixels, batch {count}")
 
 

@@ -5,8 +5,8 @@
 ANNOTATIONS.json is in COCO's keypoint format; the config says which skeleton it has, and its
 partitions are compared. Prints, in percent: persons with at least one part wholly visible, seen
 keypoints of a part, and how many parts are wholly visible, partly, hidden or not labelled at
-all. FILE.png shows the same as bars. pinet_jax/occlusion.py has the exact definition, which is
-this project's: the paper does not give its own.
+all. FILE.png shows the same as bars. pinet_jax/evaluation/occlusion.py has the exact definition,
+which is this project's: the paper does not give its own.
 """
 
 import pathlib
@@ -16,8 +16,10 @@ from absl import flags
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
-from pinet_jax import files, occlusion, program, skeletons, visualize
+from pinet_jax import program, skeletons, visualize
 from pinet_jax.errors import UserError
+from pinet_jax.evaluation import occlusion
+from pinet_jax.runtime import files
 
 OUT = flags.DEFINE_string("out", None, "PNG file to write.")
 

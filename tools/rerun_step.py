@@ -18,11 +18,15 @@ from ml_collections import ConfigDict
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
-from pinet_jax import checkpoints, files, nonfinite, parallel, program, training
-from pinet_jax.checkpoint_files import config_from_json, read_item
+from pinet_jax import program
 from pinet_jax.errors import UserError
-from pinet_jax.models import pinet
-from pinet_jax.train_loop import HOST_KEYS
+from pinet_jax.methods.pinet import network
+from pinet_jax.runtime import devices, files
+from pinet_jax.training import nonfinite
+from pinet_jax.training import step as training
+from pinet_jax.training.loop import HOST_KEYS
+from pinet_jax.weights import checkpoints
+from pinet_jax.weights.reading import config_from_json, read_item
 
 
 def main(arguments: list[str]) -> int:
@@ -44,8 +48,8 @@ def main(arguments: list[str]) -> int:
 def rerun(folder: files.Path, config: ConfigDict) -> tuple[dict, list[str]]:
     """The metrics of the step, and the parameters whose gradient is not finite."""
     position = checkpoints.read_position(folder)
-    parallel.check_batch_size(config.train.batch_size, config.train.accumulation)
-    model = pinet.build(config)
+    devices.check_batch_size(config.train.batch_size, config.train.accumulation)
+    model = network.build(config)
     steps_per_epoch = position["examples_per_epoch"] / config.train.batch_size
     optimizer = training.make_optimizer(training.learning_rate(config, steps_per_epoch))
     fresh = functools.partial(training.create_state, model, optimizer, config.seed)
@@ -53,7 +57,7 @@ def rerun(folder: files.Path, config: ConfigDict) -> tuple[dict, list[str]]:
     batch = nonfinite.load_batch(folder)
     batch = {name: value for name, value in batch.items() if name not in HOST_KEYS}
     step = training.make_train_step(model, optimizer, config)
-    after, metrics = step(parallel.replicate(state), parallel.shard_batch(batch, config.parallel))
+    after, metrics = step(devices.replicate(state), devices.shard_batch(batch, config.parallel))
     # A gradient enters the first moment linearly.
     leaves = traverse_util.flatten_dict(jax.device_get(after.opt_state[0].mu), sep="/")
     bad = [name for name, leaf in leaves.items() if not np.isfinite(leaf).all()]

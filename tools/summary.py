@@ -18,8 +18,9 @@ from ml_collections import ConfigDict
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
-from pinet_jax import cost, program
+from pinet_jax import program
 from pinet_jax.errors import UserError
+from pinet_jax.methods.pinet import cost
 
 SIZE = flags.DEFINE_string(
     "size", None, "Of the network input: 512, or HEIGHTxWIDTH as in 512x640; multiples of 32."

@@ -10,16 +10,16 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
-from input_pipeline import prepared
-from input_pipeline.features import features
 from input_pipeline.quiet_tf import tfds
+from input_pipeline.storage import reader
+from input_pipeline.storage.features import features
 from input_pipeline.synthcrowd import body, stream
 from input_pipeline.synthcrowd.render import Scene
 from pinet_jax import skeletons
-from pinet_jax.crowding import mean_pair_iou
 from pinet_jax.errors import UserError
-from pinet_jax.files import make_folder, write_text
-from pinet_jax.progress import Progress
+from pinet_jax.evaluation.box_iou import mean_pair_iou
+from pinet_jax.runtime.files import make_folder, write_text
+from pinet_jax.runtime.progress import Progress
 
 FORMAT_VERSION = "1.0.0"  # of the files and of the pictures; a new one renders everything anew
 JPEG_QUALITY = 95
@@ -28,7 +28,7 @@ _CHUNK = 16  # scenes rendered at a time
 Json = dict[str, Any]
 
 
-class SynthCrowd(prepared.LocalBuilder):
+class SynthCrowd(reader.LocalBuilder):
     """Both splits of a synthetic crowd."""
 
     VERSION = tfds.core.Version(FORMAT_VERSION)
@@ -80,10 +80,10 @@ def ensure_prepared(config: ConfigDict) -> pathlib.Path:
     return _prepared(config).folder
 
 
-def open_split(config: ConfigDict, split: str) -> prepared.PreparedSplit:
+def open_split(config: ConfigDict, split: str) -> reader.PreparedSplit:
     """The split's examples, rendered on first use."""
     _check_split(split)
-    return prepared.PreparedSplit(_prepared(config), split)
+    return reader.PreparedSplit(_prepared(config), split)
 
 
 def annotations_path(config: ConfigDict, split: str) -> pathlib.Path:
@@ -106,7 +106,7 @@ def _prepared(config: ConfigDict) -> SynthCrowd:
     folder = make_folder(root / f"synthcrowd-{_fingerprint(config)}")
     make_folder(folder / "annotations")
     builder = SynthCrowd(config=config, folder=folder)
-    prepared.prepare(builder)
+    reader.prepare(builder)
     return builder
 
 

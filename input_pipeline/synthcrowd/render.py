@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from input_pipeline.synthcrowd import body
 from input_pipeline.synthcrowd.background import sample_background
 from input_pipeline.synthcrowd.scene import People, capsule_box, clip_box, sample_people
-from pinet_jax import parallel
+from pinet_jax.runtime import devices
 
 SUPERSAMPLE = 2  # rays a pixel, along each axis
 FAR = 1e9  # depth where nothing is hit
@@ -134,7 +134,7 @@ def crowd_hits(
         return a.reshape(down, across, side, side).swapaxes(1, 2).reshape(x.shape)
 
     tiles = cut(x), cut(y)
-    at_once = parallel.at_once(down * across)
+    at_once = devices.at_once(down * across)
     surface, rays = jax.lax.map(lambda xy: first_hits(people, *xy), tiles, batch_size=at_once)
     return jax.tree.map(join, surface), jnp.sum(rays, axis=0)
 

@@ -10,9 +10,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from input_pipeline.synthcrowd.render import TILE, Scene, render_scene
-from pinet_jax import parallel, skeletons
+from pinet_jax import skeletons
 from pinet_jax.errors import UserError
-from pinet_jax.network_input import HEATMAP_STRIDE
+from pinet_jax.inference.network_input import HEATMAP_STRIDE
+from pinet_jax.runtime import devices
 
 SPLITS = ("train", "val")  # disjoint families of scenes; the stream is of the first
 
@@ -91,7 +92,7 @@ def _compiled(crowd: FrozenConfigDict) -> Callable[[PRNGKeyArray, Int[Array, " b
         def one(number: Int[Array, ""]) -> Scene:
             return render_scene(jax.random.fold_in(key, number), crowd)
 
-        return jax.lax.map(one, numbers, batch_size=parallel.at_once(len(numbers)))
+        return jax.lax.map(one, numbers, batch_size=devices.at_once(len(numbers)))
 
     return render
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from pinet_jax import metrics_log
 from pinet_jax.errors import UserError
 from pinet_jax.skeletons import Skeleton
+from pinet_jax.training import metrics_log
 from pinet_jax.visualize.canvas import RgbImage, save_png
 
 if TYPE_CHECKING:  # takes half a second to import

@@ -2,19 +2,20 @@
 
 import json
 import math
-import pathlib
 
 import numpy as np
 import pytest
 
-from input_pipeline import downloads, eval_data, train_data
-from pinet_jax import checkpoints, eval_loop, train_loop
+from input_pipeline import eval_data, train_data
+from input_pipeline.storage import downloads
 from pinet_jax.errors import UserError
-from pinet_jax.models import pinet
+from pinet_jax.evaluation import loop as eval_loop
+from pinet_jax.methods.pinet import network
+from pinet_jax.training import loop as train_loop
+from pinet_jax.weights import checkpoints
 from tests import devices, programs, tiny
 from tests.input_pipeline import fake_coco
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = f"--config={tiny.PATH}"
 UNREADABLE = "000000001001.jpg"
 
@@ -131,7 +132,7 @@ def save_checkpoint(workdir, config):
     """One of random weights."""
     checkpoints.save_config(workdir, config)
     with checkpoints.Checkpoints(workdir, keep=1) as saved:
-        saved.save({"step": np.array(1), **tiny.random_variables(pinet.build(config))})
+        saved.save({"step": np.array(1), **tiny.random_variables(network.build(config))})
 
 
 def files_of(folder):

@@ -1,7 +1,6 @@
 """The guide to a dataset of one's own: its script and its config, run on random pictures."""
 
 import json
-import pathlib
 import re
 
 import jax
@@ -9,15 +8,19 @@ import numpy as np
 import pytest
 
 from input_pipeline import eval_data, train_data
-from pinet_jax import checkpoints, eval_loop, skeletons, target_pictures, train_loop
+from pinet_jax import skeletons
 from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
-from pinet_jax.metrics_log import read_metrics
-from pinet_jax.predictor import Predictor
+from pinet_jax.evaluation import loop as eval_loop
+from pinet_jax.inference.predictor import Predictor
+from pinet_jax.training import loop as train_loop
+from pinet_jax.training.metrics_log import read_metrics
+from pinet_jax.visualize import targets as target_pictures
+from pinet_jax.weights import checkpoints
 from tests import devices, programs, tiny
 from tests.input_pipeline import fake_coco
+from tests.paths import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "custom_dataset.md"
 KEPT = (0, 9, 10, 15, 16)  # of COCO's keypoints, in the guide
 TINY = {

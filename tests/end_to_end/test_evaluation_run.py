@@ -11,13 +11,14 @@ import jax
 import numpy as np
 import pytest
 
-from pinet_jax import distributed, eval_loop, evaluation
 from pinet_jax.errors import UserError
-from pinet_jax.models import pinet
+from pinet_jax.evaluation import loop as eval_loop
+from pinet_jax.evaluation import scoring
+from pinet_jax.methods.pinet import network
+from pinet_jax.runtime import hosts
 from tests import devices, programs, tiny
 from tests.input_pipeline import fake_coco
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 NUM_IMAGES, FIRST_ID = 7, 1000
 PNG = b"\x89PNG"
 
@@ -60,7 +61,7 @@ def config_of(folder):
 
 @pytest.fixture(scope="module")
 def variables():
-    return tiny.random_variables(pinet.build(tiny.config()))
+    return tiny.random_variables(network.build(tiny.config()))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_batches_do_not_change_the_results(predict, one_by_one, batch_size):
 
 def test_processes_share_the_images(predict, one_by_one, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(distributed, "gather", lambda items: items)
+    monkeypatch.setattr(hosts, "gather", lambda items: items)
     shares = []
     for process in range(2):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
@@ -110,9 +111,9 @@ def test_processes_share_the_images(predict, one_by_one, monkeypatch):
 
 
 def test_only_the_main_process_scores_and_writes(config_of, variables, tmp_path, monkeypatch):
-    monkeypatch.setattr(distributed, "is_main", lambda: False)
+    monkeypatch.setattr(hosts, "is_main", lambda: False)
     monkeypatch.setattr(eval_loop, "predict_split", lambda *_: [])
-    monkeypatch.setattr(distributed, "gather", lambda items: [*items, {"AP": 0.5}])
+    monkeypatch.setattr(hosts, "gather", lambda items: [*items, {"AP": 0.5}])
     assert eval_loop.evaluate(config_of(), variables, tmp_path / "out") == {"AP": 0.5}
     assert not (tmp_path / "out").exists()
 
@@ -143,7 +144,7 @@ class Interrupted(Exception):
 def test_results_are_on_disk_as_soon_as_they_are_there(
     config_of, variables, one_by_one, tmp_path, monkeypatch
 ):
-    coco_results, calls = evaluation.coco_results, []
+    coco_results, calls = scoring.coco_results, []
 
     def stop_at_the_fifth(*arguments):
         calls.append(arguments)
@@ -151,7 +152,7 @@ def test_results_are_on_disk_as_soon_as_they_are_there(
             raise Interrupted
         return coco_results(*arguments)
 
-    monkeypatch.setattr(evaluation, "coco_results", stop_at_the_fifth)
+    monkeypatch.setattr(scoring, "coco_results", stop_at_the_fifth)
     with pytest.raises(Interrupted):
         eval_loop.evaluate(config_of(**{"eval.batch_size": 1}), variables, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl.partial"]
@@ -234,7 +235,7 @@ def test_a_results_file_is_scored_without_model_data_or_tensorflow(evaluated, fo
         f"--results={out / 'results.json'}", f"--annotations={truth}", f"--out={tmp_path}"
     )
     assert done.returncode == 0, done.stderr
-    assert evaluation.table(metrics) in done.stdout and "box IoU" in done.stdout
+    assert scoring.table(metrics) in done.stdout and "box IoU" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {
         *("metrics.json", "crowding.png", "report.html")
     }

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import socket
 import subprocess
 import sys
@@ -10,12 +9,14 @@ import sys
 import numpy as np
 import pytest
 
-from pinet_jax import checkpoints, eval_loop, train_loop
-from pinet_jax.metrics_log import read_metrics
+from pinet_jax.evaluation import loop as eval_loop
+from pinet_jax.training import loop as train_loop
+from pinet_jax.training.metrics_log import read_metrics
+from pinet_jax.weights import checkpoints
 from tests import devices, tiny
 from tests.first_steps import KINDS, train
+from tests.paths import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROCESSES = 2
 TIMEOUT = 400  # seconds; a hang must not stop the tests
 STEPS = 2

@@ -7,13 +7,19 @@ import jax
 import numpy as np
 import pytest
 
-from input_pipeline import datasets, downloads, train_data
-from pinet_jax import checkpoints, eval_loop, evaluation, skeletons, train_loop
+from input_pipeline import train_data
+from input_pipeline.storage import downloads
+from input_pipeline.storage import splits as datasets
+from pinet_jax import skeletons
 from pinet_jax.config import load_config
-from pinet_jax.metrics_log import read_metrics
+from pinet_jax.evaluation import loop as eval_loop
+from pinet_jax.evaluation import scoring
+from pinet_jax.training import loop as train_loop
+from pinet_jax.training.metrics_log import read_metrics
+from pinet_jax.weights import checkpoints
 from tests import devices, tiny
+from tests.paths import DATA
 
-DATA = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
 STEPS = 2
 # Images, and persons to be found, of what each sample trains and evaluates on.
 SAMPLES = {
@@ -76,7 +82,7 @@ def test_the_truth_as_prepared_scores_one(config):
         for keypoints in example.keypoints
     ]
     truth = datasets.annotations_path(config, split)
-    metrics = evaluation.evaluate(results, truth, skeletons.of(config), 20)
+    metrics = scoring.evaluate(results, truth, skeletons.of(config), 20)
     assert metrics["AP"] == pytest.approx(1) and metrics["AR"] == pytest.approx(1)
 
 

@@ -13,10 +13,14 @@ import jax
 import numpy as np
 import pytest
 
-from pinet_jax import checkpoints, eval_loop, parallel, stopping, train_loop
 from pinet_jax.errors import UserError
-from pinet_jax.metrics_log import read_metrics
-from pinet_jax.step_metrics import StepMetrics
+from pinet_jax.evaluation import loop as eval_loop
+from pinet_jax.runtime import devices as parallel
+from pinet_jax.training import loop as train_loop
+from pinet_jax.training import stopping
+from pinet_jax.training.metrics_log import read_metrics
+from pinet_jax.training.step_metrics import StepMetrics
+from pinet_jax.weights import checkpoints
 from tests import devices, survival, tiny
 from tools import rerun_step
 
@@ -193,7 +197,7 @@ def small_disk(tmp_path):
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("may not mount a tmpfs; tests/pinet_jax/test_checkpoints.py has another way")
+        pytest.skip("may not mount a tmpfs; tests/pinet_jax/weights/ has another way")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 

@@ -1,7 +1,6 @@
 """From data on disk to people in pictures: train, resume, evaluate, predict."""
 
 import json
-import pathlib
 
 import cv2
 import jax
@@ -9,13 +8,15 @@ import numpy as np
 import pytest
 
 from input_pipeline import train_data
-from pinet_jax import checkpoints, eval_loop, evaluation, train_loop
-from pinet_jax.metrics_log import read_metrics
-from pinet_jax.predictor import Predictor
+from pinet_jax.evaluation import loop as eval_loop
+from pinet_jax.evaluation import scoring
+from pinet_jax.inference.predictor import Predictor
+from pinet_jax.training import loop as train_loop
+from pinet_jax.training.metrics_log import read_metrics
+from pinet_jax.weights import checkpoints
 from tests import devices, programs, tiny
 from tests.input_pipeline import fake_coco
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPLIT_SIZES = (60, 60)  # height and width: one network size, 64 x 64
 PNG = b"\x89PNG"
 
@@ -239,7 +240,7 @@ def test_the_programs_hand_over_to_each_other(crowd_config, tmp_path):
     printed = programs.output_of("eval.py", config, f"--workdir={workdir}", *on_disk)
     metrics = json.loads((workdir / "eval_val" / "metrics.json").read_text())
     check_evaluation(workdir / "eval_val", crowd_config, metrics)
-    assert evaluation.table(metrics) in printed
+    assert scoring.table(metrics) in printed
 
     images = [tmp_path / name for name in ("large.png", "small.jpg")]
     rng = np.random.default_rng(0)

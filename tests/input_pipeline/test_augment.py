@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from input_pipeline import augment
-from pinet_jax import network_input, skeletons
+from pinet_jax import skeletons
 from pinet_jax.errors import UserError
+from pinet_jax.inference import network_input
 
 SIZE = 96
 FLIP_ORDER = skeletons.COCO.flip_order

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from input_pipeline import eval_data
-from pinet_jax import network_input
 from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
+from pinet_jax.inference import network_input
 from tests.input_pipeline import fake_coco
 
 NUM_IMAGES, BATCH, INPUT_SIZE, SCALES = 11, 3, 64, (0.5, 1.0)

@@ -1,7 +1,6 @@
 """The program that prepares a dataset."""
 
 import json
-import pathlib
 
 import pytest
 from absl import flags
@@ -12,7 +11,6 @@ from pinet_jax.errors import UserError
 from tests import programs
 from tests.input_pipeline import fake_coco
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 CUSTOM = """
 from configs import base
 

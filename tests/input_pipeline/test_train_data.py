@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from input_pipeline import datasets, train_data
+from input_pipeline import train_data
+from input_pipeline.storage import splits
 from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
 from tests.input_pipeline import fake_coco
@@ -115,7 +116,7 @@ def test_persons_without_a_slot_are_counted(config):
     # Crops of the whole image: all persons stay visible.
     still = {f"augmentation.{name}": 0.0 for name in ("rotation", "translation", "flip")}
     plain = changed(config, **still, **{"augmentation.scale": (1.5, 1.5)})
-    content = json.loads(datasets.annotations_path(config, "train").read_text())
+    content = json.loads(splits.annotations_path(config, "train").read_text())
     persons = {i["id"]: [] for i in content["images"]}
     for annotation in content["annotations"]:
         if annotation["num_keypoints"]:

@@ -3,7 +3,7 @@ from ml_collections import ConfigDict
 
 from pinet_jax.config import CONFIG_DIR, load_config, set_field
 from pinet_jax.errors import UserError
-from pinet_jax.models import pinet
+from pinet_jax.methods.pinet import network
 
 NAMES = sorted(path.stem for path in CONFIG_DIR.glob("[a-z]*.py"))
 
@@ -22,7 +22,7 @@ def test_every_config_has_the_fields_of_base_and_describes_a_network(name):
     config = load_config(name)
     assert set(fields(config)) == set(fields(load_config("base")))
     assert config.is_locked and config.model.is_locked
-    model = pinet.build(config)
+    model = network.build(config)
     assert model.num_keypoints in (14, 17) and model.parts
 
 
@@ -73,4 +73,4 @@ def test_mistakes(name, overrides, words):
 )
 def test_unknown_choices_are_named(field):
     with pytest.raises(UserError, match=rf"config\.{field}: 'other' is not one of"):
-        pinet.build(load_config("base", {field: "other"}))
+        network.build(load_config("base", {field: "other"}))

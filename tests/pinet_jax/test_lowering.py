@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from pinet_jax import parallel, training
-from pinet_jax.inference import predict
-from pinet_jax.models import pinet
+from pinet_jax.methods.pinet import network
+from pinet_jax.methods.pinet.candidates import predict
+from pinet_jax.runtime import devices as parallel
+from pinet_jax.training import step as training
 from tests import devices, tiny
 from tests.first_steps import KINDS
 
@@ -34,7 +35,7 @@ def variables_of(model):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_train_step(config, kind):
-    model, optimizer = pinet.build(config), training.make_optimizer(1e-3)
+    model, optimizer = network.build(config), training.make_optimizer(1e-3)
     variables = variables_of(model)
     state = training.TrainState(
         step=jax.ShapeDtypeStruct((), jnp.int32),
@@ -49,7 +50,7 @@ def test_train_step(config, kind):
 
 
 def test_predict_step(config):
-    model = pinet.build(config)
+    model = network.build(config)
     images = (jax.ShapeDtypeStruct((2, 64, 128, 3), jnp.uint8),)
     to_image = jax.ShapeDtypeStruct((2, 2, 3), jnp.float32)
     step = functools.partial(predict, model, config=config)

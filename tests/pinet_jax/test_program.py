@@ -1,13 +1,13 @@
 """The wrapper of the programs, in processes of their own: flags live as long as one."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
+
 CONFIG = f"--config={ROOT}/configs/base.py"
 
 

@@ -3,8 +3,9 @@ import dataclasses
 import pytest
 
 from configs import base
-from pinet_jax import checkpoints, skeletons
+from pinet_jax import skeletons
 from pinet_jax.errors import UserError
+from pinet_jax.weights import checkpoints
 
 BOTH = pytest.mark.parametrize("skeleton", [skeletons.COCO, skeletons.CROWDPOSE])
 

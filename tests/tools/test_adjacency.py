@@ -1,7 +1,6 @@
 """tools/adjacency.py: from checkpoints to a picture."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -9,15 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pinet_jax import checkpoints
 from pinet_jax.errors import UserError
-from pinet_jax.models import pinet
-from pinet_jax.models.refinement import skeleton_adjacency
+from pinet_jax.methods.pinet import network
+from pinet_jax.methods.pinet.refinement import skeleton_adjacency
 from pinet_jax.skeletons import COCO
+from pinet_jax.weights import checkpoints
 from tests import tiny
+from tests.paths import ROOT
 from tools import adjacency
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +23,7 @@ def workdir(tmp_path_factory):
     """Of a run whose adjacency grows with the steps 5 and 10."""
     folder = tmp_path_factory.mktemp("run")
     config = tiny.config()
-    variables = tiny.random_variables(pinet.build(config))
+    variables = tiny.random_variables(network.build(config))
     start = skeleton_adjacency(COCO.limbs, 17)
     checkpoints.save_config(folder, config)
     with checkpoints.Checkpoints(folder, keep=2) as saved:
@@ -63,7 +61,7 @@ def test_checkpoints_are_read_in_the_order_given(workdir):
 
 def test_a_model_that_learned_none(tmp_path):
     config = tiny.config(**{"model.graph": "static"})
-    variables = tiny.random_variables(pinet.build(config))
+    variables = tiny.random_variables(network.build(config))
     checkpoints.save_variables(tmp_path / "static", config, variables)
     with pytest.raises(UserError, match=r"static' has no learned adjacency"):
         adjacency.read_all([tmp_path / "static"])

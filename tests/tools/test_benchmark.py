@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pinet_jax import skeletons
-from pinet_jax.targets import render_targets
+from pinet_jax.methods.pinet.targets import render_targets
 from tests import tiny
 from tools import benchmark
 from tools.benchmarks import crowds, looped_targets, postprocess, targets, timing, train

@@ -1,7 +1,6 @@
 """tools/browse_dataset.py as a program."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -10,8 +9,8 @@ from PIL import Image
 
 from tests import tiny
 from tests.input_pipeline import fake_coco
+from tests.paths import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = f"--config={tiny.PATH}"
 
 

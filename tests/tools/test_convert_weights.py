@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -12,14 +11,17 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from pinet_jax import checkpoints, convert, eval_loop, train_loop, training
 from pinet_jax.errors import UserError
-from pinet_jax.models import pinet
-from pinet_jax.predictor import Predictor
-from pinet_jax.weight_files import read_state_dict
+from pinet_jax.evaluation import loop as eval_loop
+from pinet_jax.inference.predictor import Predictor
+from pinet_jax.methods.pinet import network
+from pinet_jax.training import loop as train_loop
+from pinet_jax.training import step as training
+from pinet_jax.weights import checkpoints, convert
+from pinet_jax.weights.torch_files import read_state_dict
 from tests import tiny
+from tests.paths import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 HEAD = {"classifier.weight": np.ones((5, 4), np.float32), "final_layer.0.bias": np.ones(3)}
 CROWDPOSE = {"dataset.skeleton": "crowdpose", "model.graph_layers": 3}
 
@@ -165,7 +167,7 @@ def test_training_starts_from_a_whole_model(monkeypatch, converted, tmp_path):
 
 def test_training_starts_from_a_backbone(monkeypatch, backbone, tmp_path):
     config, folder, variables = backbone
-    fresh = jax.device_get(pinet.init(pinet.build(config), config.seed))
+    fresh = jax.device_get(network.init(network.build(config), config.seed))
     config = tiny.config(**{"train.init_from": str(folder)})
     state = start(monkeypatch, config, tmp_path)
     for kind, want in variables.items():

@@ -18,22 +18,17 @@ import jax
 import numpy as np
 import pytest
 
-from pinet_jax import (
-    checkpoints,
-    decoding,
-    export,
-    fusion,
-    onnx_decoding,
-    onnx_export,
-    skeletons,
-)
+from pinet_jax import skeletons
 from pinet_jax.errors import UserError
-from pinet_jax.models import pinet
-from pinet_jax.network_input import prepare
-from pinet_jax.predictor import Predictor
+from pinet_jax.export import onnx_models, pinet_onnx, stablehlo
+from pinet_jax.inference import fusion
+from pinet_jax.inference.network_input import prepare
+from pinet_jax.inference.predictor import Predictor
+from pinet_jax.methods.pinet import decoding, network
+from pinet_jax.weights import checkpoints
 from tests import devices, tiny
+from tests.paths import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "export.md"
 SIZE = (64, 128)  # of the network's input
 FIELDS = ("keypoints", "keypoint_scores", "scores")
@@ -78,7 +73,7 @@ PHOTOS = [photo(90, 150, 0), photo(64, 128, 1), photo(200, 380, 2)]
 def make(name: str, folder: pathlib.Path) -> Case:
     saved, flags = CASES[name]
     config = tiny.config(**saved)
-    variables = tiny.random_variables(pinet.build(config), seed=3)
+    variables = tiny.random_variables(network.build(config), seed=3)
     checkpoints.save_variables(folder / name, config, variables)
     config = tiny.config(**saved, **flags)
     with devices.use(1):
@@ -203,25 +198,25 @@ def test_the_documented_loader_needs_nothing_but_jax(artefact, default, tmp_path
 # ---- ONNX
 
 
-def in_jax(case: Case) -> onnx_decoding.Predictor:
+def in_jax(case: Case) -> pinet_onnx.Predictor:
     """The NumPy decoding, of maps that JAX computes as the models do."""
-    model = pinet.build(case.config)
-    maps = jax.jit(functools.partial(onnx_export.compute_maps, model, case.variables, case.config))
-    refine = jax.jit(functools.partial(onnx_export.compute_delta, model, case.variables))
+    model = network.build(case.config)
+    maps = jax.jit(functools.partial(onnx_models.compute_maps, model, case.variables, case.config))
+    refine = jax.jit(functools.partial(onnx_models.compute_delta, model, case.variables))
 
     def to_numpy(function):
         return lambda *inputs: jax.tree.map(np.asarray, list(function(*inputs)))
 
     scales = [
-        onnx_decoding.Scale(
+        pinet_onnx.Scale(
             scale,
             to_numpy(maps),
             to_numpy(lambda *inputs: (refine(*inputs),)) if model.refinement else None,
         )
         for scale in case.config.eval.scales
     ]
-    settings = onnx_export.decoding_settings(case.config) | {"batch": 2, "size": SIZE}
-    return onnx_decoding.Predictor(json.loads(json.dumps(settings)), scales)
+    settings = onnx_models.decoding_settings(case.config) | {"batch": 2, "size": SIZE}
+    return pinet_onnx.Predictor(json.loads(json.dumps(settings)), scales)
 
 
 def test_the_numpy_decoding_finds_the_predictors_people(case):
@@ -258,8 +253,8 @@ def test_the_onnx_models_find_the_predictors_people(case, tmp_path):
 
 @needs_onnx
 def test_the_documented_onnx_lines(default, tmp_path):
-    contents = onnx_export.folder_contents(default.config, default.variables, SIZE)
-    export.write_folder(tmp_path / "demo_onnx", contents)
+    contents = onnx_models.folder_contents(default.config, default.variables, SIZE)
+    stablehlo.write_folder(tmp_path / "demo_onnx", contents)
     np.save(tmp_path / "images.npy", PHOTOS[1][None])
     code = "sys.path.append('demo_onnx')\n" + documented("pinet_onnx.load")
     run_documented(
@@ -271,13 +266,13 @@ def test_the_documented_onnx_lines(default, tmp_path):
 def test_without_the_converter(monkeypatch, default):
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     with pytest.raises(UserError, match="jax2onnx, which is not installed"):
-        onnx_export.folder_contents(default.config, default.variables, SIZE)
+        onnx_models.folder_contents(default.config, default.variables, SIZE)
 
 
 def test_without_flatbuffers(monkeypatch, default):
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
     with pytest.raises(UserError, match="pip install flatbuffers"):
-        export.stablehlo(default.config, default.variables, SIZE)
+        stablehlo.stablehlo(default.config, default.variables, SIZE)
 
 
 @pytest.mark.parametrize("size", [(7, 9), (3, 4), (201, 203)])
@@ -286,7 +281,7 @@ def test_peaks_in_numpy(size):
     levels = np.random.default_rng(0).integers(0, 5, (*size, 3)) / 4
     levels[..., 2] = 0
     maps = levels.astype(np.float32)
-    got = onnx_decoding.find_peaks(maps, 30, 0.01)
+    got = pinet_onnx.find_peaks(maps, 30, 0.01)
     want = decoding.find_peaks(maps[None], 30, 0.01)
     for one, other in zip(got, (want.centers, want.scores, want.valid), strict=True):
         np.testing.assert_array_equal(one, other[0])
@@ -298,7 +293,7 @@ def test_heatmaps_read_in_numpy():
     maps = rng.normal(size=(2, 5, 7, 3)).astype(np.float32)
     points = rng.uniform(-3, 9, (2, 200, 3, 2)).astype(np.float32)
     points[:, :100] = points[:, :100].round()
-    got = onnx_decoding.keypoint_scores([maps], [1.0], 4 * points, (20, 28), 4)
+    got = pinet_onnx.keypoint_scores([maps], [1.0], 4 * points, (20, 28), 4)
     want = decoding.keypoint_scores([maps], [1.0], 4 * points, (20, 28))
     np.testing.assert_allclose(got, want, atol=1e-5)
     assert (got == 0).any() and (got != 0).any()
@@ -318,7 +313,7 @@ def test_suppression_in_numpy(pose_fusion):
     want = fusion.suppress_and_fuse(poses, scores, valid, sigmas, 0.7, pose_fusion)
     want = [jax.device_get(want).of_image(row) for row in range(4)]
     got = [
-        onnx_decoding.suppress_and_fuse(p[v], s[v], np.array(sigmas), 0.7, pose_fusion)
+        pinet_onnx.suppress_and_fuse(p[v], s[v], np.array(sigmas), 0.7, pose_fusion)
         for p, s, v in zip(poses, scores, valid, strict=True)
     ]
     assert 5 <= len(want[0].scores) < 27 and len(want[3].scores) == 0
@@ -346,52 +341,52 @@ def test_an_image_of_the_networks_size_is_its_input():
 
 def test_input_shapes():
     config = tiny.config(**{"eval.scales": (0.5, 1.0, 2.0)})
-    assert export.input_shapes(config, (128, 64)) == [(64, 32, 3), (128, 64, 3), (256, 128, 3)]
+    assert stablehlo.input_shapes(config, (128, 64)) == [(64, 32, 3), (128, 64, 3), (256, 128, 3)]
     square = tiny.config(**{"eval.square": 1.6})
-    assert export.input_shapes(square, (64, 64)) == [(64, 64, 3)]
+    assert stablehlo.input_shapes(square, (64, 64)) == [(64, 64, 3)]
     with pytest.raises(UserError, match="and the same as the other"):
-        export.input_shapes(square, (64, 128))
+        stablehlo.input_shapes(square, (64, 128))
 
 
 @pytest.mark.parametrize("size", [(64, 100), (128, 128), (32, 64), (0, 64), (64, 0)])
 def test_sizes_that_no_image_has(size):
     with pytest.raises(UserError, match=r"--size: no image is .*config.eval.input_size \(64\)"):
-        export.input_shapes(tiny.config(), size)
+        stablehlo.input_shapes(tiny.config(), size)
 
 
 def test_scales_that_do_not_fit():
     with pytest.raises(UserError, match=r"config\.eval\.scales: scale 0\.3"):
-        export.input_shapes(tiny.config(**{"eval.scales": (0.3,)}), SIZE)
+        stablehlo.input_shapes(tiny.config(**{"eval.scales": (0.3,)}), SIZE)
 
 
 @pytest.mark.parametrize("text", ["64", "64x", "64x64x3", "-64x64", "axb", ""])
 def test_what_is_no_size(text):
     with pytest.raises(UserError, match="HEIGHTxWIDTH"):
-        export.parse_size(text)
+        stablehlo.parse_size(text)
 
 
 def test_a_backbone_alone_finds_no_people(default):
     backbone = {"params": {"backbone": {}}, "batch_stats": {}}
     with pytest.raises(UserError, match="backbone alone"):
-        export.stablehlo(default.config, backbone, SIZE)
+        stablehlo.stablehlo(default.config, backbone, SIZE)
 
 
 def test_files_are_written_whole_or_not_at_all(monkeypatch, tmp_path):
     path = tmp_path / "model.stablehlo"
-    export.write_file(path, b"old")
-    export.write_file(path, b"new")
-    export.write_folder(tmp_path / "whole", {"a": b"1", "b": b"2"})
+    stablehlo.write_file(path, b"old")
+    stablehlo.write_file(path, b"new")
+    stablehlo.write_folder(tmp_path / "whole", {"a": b"1", "b": b"2"})
     assert [(tmp_path / "whole" / name).read_bytes() for name in "ab"] == [b"1", b"2"]
     with pytest.raises(UserError, match="there already"):
-        export.write_folder(tmp_path / "whole", {"a": b"1"})
+        stablehlo.write_folder(tmp_path / "whole", {"a": b"1"})
 
     def full_disk(file):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
     for write_it in (
-        lambda: export.write_file(path, b"newer"),
-        lambda: export.write_folder(tmp_path / "half", {"a": b"12", "b": b"34"}),
+        lambda: stablehlo.write_file(path, b"newer"),
+        lambda: stablehlo.write_folder(tmp_path / "half", {"a": b"12", "b": b"34"}),
     ):
         with pytest.raises(UserError, match="No space left"):
             write_it()
@@ -401,7 +396,7 @@ def test_files_are_written_whole_or_not_at_all(monkeypatch, tmp_path):
 
 def test_urls_are_refused():
     with pytest.raises(UserError, match="is a URL"):
-        export.write_file("gs://bucket/model", b"")
+        stablehlo.write_file("gs://bucket/model", b"")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -10,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.input_pipeline import fake_coco
+from tests.paths import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = f"--config={ROOT / 'configs/crowdpose.py'}"
 
 

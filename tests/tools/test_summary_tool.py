@@ -1,15 +1,13 @@
 """tools/summary.py as a program."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
 
 from tests import tiny
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
 
 
 def run(*arguments) -> subprocess.CompletedProcess:

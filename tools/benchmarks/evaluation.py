@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from pinet_jax import eval_loop
-from pinet_jax.models import pinet
+from pinet_jax.evaluation import loop as eval_loop
+from pinet_jax.methods.pinet import network
 from tools.benchmarks import crowds
 
 BATCHES = (1, 8)
@@ -25,7 +25,7 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
 
     split = config.dataset.eval_split
     images = eval_data.num_eval_images(config, split)
-    variables = crowds.variables(pinet.build(config))
+    variables = crowds.variables(network.build(config))
     rows = []
     for size in BATCHES:
         config = config.copy_and_resolve_references()

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from pinet_jax.network_input import HEATMAP_STRIDE
+from pinet_jax.inference.network_input import HEATMAP_STRIDE
 from pinet_jax.skeletons import Parts
 
 
@@ -27,7 +27,7 @@ def render(
         config: `config.targets`.
 
     Returns:
-        Arrays [h, w, ...] by the names they have in `pinet_jax.targets.Targets`.
+        Arrays [h, w, ...] by the names they have in `pinet_jax.methods.pinet.targets.Targets`.
     """
     height, width = size
     count = keypoints.shape[1]

@@ -19,10 +19,11 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
     Raises:
         UserError: config.dataset.data_dir holds no such data.
     """
-    from input_pipeline import augment, datasets
+    from input_pipeline import augment
+    from input_pipeline.storage import splits
     from pinet_jax import skeletons
 
-    split = datasets.open_split(config, config.dataset.train_split)
+    split = splits.open_split(config, config.dataset.train_split)
     numbers = itertools.cycle(np.linspace(0, len(split) - 1, IMAGES).astype(int))
     examples = [split[number] for number in itertools.islice(numbers, IMAGES)]
     size = config.train.input_size

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 from ml_collections import ConfigDict
 
-from pinet_jax import inference
-from pinet_jax.models import pinet
-from pinet_jax.predictor import predict_here
-from pinet_jax.preprocess import normalise
+from pinet_jax.backbones.preprocess import normalise
+from pinet_jax.inference.predictor import predict_here
+from pinet_jax.methods.pinet import candidates as inference
+from pinet_jax.methods.pinet import network
 from tools.benchmarks import crowds, timing
 
 BATCHES = (1, 4)
@@ -39,7 +39,7 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
 
 def forward(config: ConfigDict, images: int, size: int) -> timing.Variant:
     """Backbone and heads alone, once."""
-    model = pinet.build(config)
+    model = network.build(config)
     pixels = np.random.default_rng(0).integers(0, 256, (images, size, size, 3), np.uint8)
 
     def run(variables, pixels):
@@ -54,7 +54,7 @@ def predict(
     """The whole prediction; `overrides` are dotted fields of the config."""
     config = config.copy_and_resolve_references()
     config.update_from_flattened_dict(overrides)
-    model = pinet.build(config)
+    model = network.build(config)
     rng = np.random.default_rng(0)
     pixels = tuple(
         rng.integers(0, 256, (images, int(size * s), int(size * s), 3), np.uint8)

@@ -9,9 +9,12 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
-from pinet_jax import inference, parallel, skeletons, training
-from pinet_jax.models import pinet
-from pinet_jax.network_input import HEATMAP_STRIDE
+from pinet_jax import skeletons
+from pinet_jax.inference.network_input import HEATMAP_STRIDE
+from pinet_jax.methods.pinet import candidates as inference
+from pinet_jax.methods.pinet import network
+from pinet_jax.runtime import devices
+from pinet_jax.training import step as training
 from tools.benchmarks import crowds
 
 
@@ -50,23 +53,23 @@ def _use_cache(folder: str | None) -> None:
 
 
 def _train_step(config: ConfigDict) -> jax.stages.Lowered:
-    model = pinet.build(config)
+    model = network.build(config)
     optimizer = training.make_optimizer(lambda count: config.train.learning_rate)
     state = jax.eval_shape(lambda: training.create_state(model, optimizer, config.seed))
     size, images = config.train.input_size, config.train.batch_size
     keypoints = skeletons.of(config).num_keypoints
     batch = crowds.batch(np.random.default_rng(0), images, 1, keypoints, size, HEATMAP_STRIDE)
     shapes = {key: jax.ShapeDtypeStruct(x.shape, x.dtype) for key, x in batch.items()}
-    step = parallel.map_step(training.device_step(model, optimizer, config), "shard_map")
+    step = devices.map_step(training.device_step(model, optimizer, config), "shard_map")
     return step.lower(state, shapes)
 
 
 def _prediction(config: ConfigDict) -> jax.stages.Lowered:
-    model = pinet.build(config)
+    model = network.build(config)
     size = config.eval.input_size
     image = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
     to_image = jax.ShapeDtypeStruct((1, 2, 3), np.float32)
-    variables = jax.eval_shape(lambda: pinet.init(model, config.seed))
+    variables = jax.eval_shape(lambda: network.init(model, config.seed))
 
     def run(variables, images, to_image):
         return inference.predict(model, variables, images, to_image, config)

@@ -6,8 +6,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
-from pinet_jax.network_input import HEATMAP_STRIDE
-from pinet_jax.targets import render_targets
+from pinet_jax.inference.network_input import HEATMAP_STRIDE
+from pinet_jax.methods.pinet.targets import render_targets
 from tools.benchmarks import crowds, looped_targets, timing
 
 BATCH = 8

@@ -6,9 +6,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from pinet_jax import parallel, skeletons, training
-from pinet_jax.models import pinet
-from pinet_jax.network_input import HEATMAP_STRIDE
+from pinet_jax import skeletons
+from pinet_jax.inference.network_input import HEATMAP_STRIDE
+from pinet_jax.methods.pinet import network
+from pinet_jax.runtime import devices
+from pinet_jax.training import step as training
 from tools.benchmarks import crowds, targets, timing
 
 BATCHES = (1, 4, 8, 16, 32, 64)  # up to config.train.batch_size
@@ -33,7 +35,7 @@ def step(config: ConfigDict, images: int, name: str, dtype: str | None = None) -
     """One training step over all devices, its state donated from run to run."""
     config = config.copy_and_resolve_references()
     config.dtype = dtype or config.dtype
-    model = pinet.build(config)
+    model = network.build(config)
     optimizer = training.make_optimizer(lambda count: config.train.learning_rate)
     weights = crowds.variables(model)
     state = training.TrainState(
@@ -50,7 +52,7 @@ def step(config: ConfigDict, images: int, name: str, dtype: str | None = None) -
         config.train.input_size,
         HEATMAP_STRIDE,
     )
-    state, batch = parallel.replicate(state), parallel.shard_batch(batch, config.parallel)
+    state, batch = devices.replicate(state), devices.shard_batch(batch, config.parallel)
     compiled = training.make_train_step(model, optimizer, config).lower(state, batch).compile()
     holder = [state]
 

@@ -1,0 +1,1 @@
+"""Where each dataset's download has its files."""

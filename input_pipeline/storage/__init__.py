@@ -1,0 +1,1 @@
+"""Datasets on disk: read, checked, prepared, opened."""

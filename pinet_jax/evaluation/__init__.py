@@ -1,0 +1,1 @@
+"""Scores of people found, by the benchmarks' protocols."""

@@ -1,0 +1,308 @@
+"""The evaluation run: every image of a split predicted, scored and shown."""
+
+import contextlib
+import errno
+import json
+import math
+import os
+import pathlib
+import tempfile
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from pinet_jax import skeletons, visualize
+from pinet_jax.errors import UserError
+from pinet_jax.evaluation import crowding, ground_truth, report, scoring
+from pinet_jax.evaluation.box_iou import mean_pair_iou
+from pinet_jax.evaluation.report import about
+from pinet_jax.evaluation.report.worst import LoadImages
+from pinet_jax.inference.fusion import People
+from pinet_jax.inference.predictor import Predictor
+from pinet_jax.runtime import files, hosts
+from pinet_jax.runtime.progress import Progress
+
+if TYPE_CHECKING:  # imports TensorFlow
+    from input_pipeline.eval_data import EvalBatch
+
+SKELETON_FIELDS = ("skeleton", "custom_skeleton")
+GRID_EXAMPLES = 8  # images in the picture of predictions beside the truth
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+BATCHES_AHEAD = 2  # on the device before results are waited for
+
+
+def evaluate(
+    config: ConfigDict, variables: Mapping[str, Any], out: str | os.PathLike, model: str = ""
+) -> dict[str, float]:
+    """Predicts config.dataset.eval_split and scores it.
+
+    Writes under `out`: results.json in the COCO results format, predictions.png, some
+    images with the predictions beside the truth, and what `score` writes. Of several
+    processes each predicts its share; the first one scores and writes. While it predicts,
+    what it has found so far is in results.jsonl.partial, a line a person.
+
+    Args:
+        config: dataset, model and eval are read.
+        variables: of the model.
+        out: a folder.
+        model: where it is from, for the report.
+
+    Returns:
+        The metrics of `evaluation.metrics`, on every process; empty if the split has no
+        ground truth, which then only the benchmark's server has.
+    """
+    from input_pipeline import eval_data
+
+    split = config.dataset.eval_split
+    annotations = annotations_path(config)
+    eval_data.num_eval_images(config, split)  # prepares the data, or says what is wrong with it
+    partial = None
+    if hosts.is_main():
+        out = files.make_folder(out)
+        partial = None if files.is_cloud(out) else out / "results.jsonl.partial"
+    results = predict_split(config, variables, split, partial)
+    scored = []
+    if hosts.is_main():
+        files.write_text(out / "results.json", json.dumps(results))
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+        if annotations is None:
+            print(f"no ground truth of {split}: scores come from the benchmark's server, which")
+            print(f"wants {out / 'results.json'}", flush=True)
+            scored.append({})
+        else:
+            header = about.of_model(config, model)
+            pictures = image_loader(config)
+            scored.append(
+                score(config, results, annotations, out, header=header, load_images=pictures)
+            )
+        _draw_examples(config, results, split, out / "predictions.png")
+    return hosts.gather(scored)[0]
+
+
+def score(
+    config: ConfigDict,
+    results: list[dict],
+    annotations: str | os.PathLike,
+    out: str | os.PathLike | None,
+    name: str = "The results",
+    header: Mapping[str, str] | None = None,
+    load_images: LoadImages | None = None,
+) -> dict[str, float]:
+    """Scores results and prints the scores, and AP by crowding.
+
+    Writes both to metrics.json, the latter drawn to crowding.png, and report.html, under
+    `out` unless it is None.
+
+    Args:
+        config: the skeleton, config.eval.max_detections and config.eval.iou_intervals.
+        results: in the COCO results format.
+        annotations: the ground truth, a COCO keypoint file.
+        out: a folder.
+        name: what the results are called in messages.
+        header: what the report says of them, names and what they are; the first is its title.
+        load_images: for the report's pictures.
+
+    Returns:
+        The metrics of `evaluation.metrics`.
+
+    Raises:
+        UserError: results or annotations are wrong.
+    """
+    skeleton = skeletons.of(config)
+    scorer = scoring.match(results, annotations, skeleton, config.eval.max_detections, name=name)
+    out = None if out is None else files.make_folder(out)
+    metrics = scoring.metrics(scorer)
+    levels = crowding.levels(scorer, config.eval.iou_intervals)
+    print(f"{scoring.table(metrics)}\n\n{crowding.table(levels)}", flush=True)
+    if out is not None:
+        content = metrics | crowding.as_json(levels)
+        crowding.plot(levels, out / "crowding.png")
+        files.write_text(out / "metrics.json", json.dumps(content, indent=2) + "\n")
+        report.write_report(
+            out / "report.html",
+            scorer,
+            skeleton,
+            metrics,
+            crowding=(out / "crowding.png").read_bytes(),
+            about={
+                **(header or {"results": name}),
+                **about.of_scoring(config, scorer.truth, annotations),
+            },
+            config=config.to_json_best_effort(indent=2),
+            load_images=load_images,
+        )
+    return metrics
+
+
+def predict_split(
+    config: ConfigDict,
+    variables: Mapping[str, Any],
+    split: str,
+    partial: pathlib.Path | None = None,
+) -> list[dict]:
+    """COCO-format results of every image of the split, each image exactly once.
+
+    Of several processes each predicts its share; all get all results, by rising image id
+    and falling score. The memory needed
+    while predicting does not grow: results go to disk as they come.
+
+    Args:
+        config: dataset, model and eval are read.
+        variables: of the model.
+        split: as the dataset names it.
+        partial: file that takes this process's results meanwhile, JSON lines; a temporary
+            one that is gone afterwards unless given.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    from input_pipeline import eval_data
+
+    predictor = Predictor(config, variables)
+    share = jax.process_index(), jax.process_count()
+    num_images = eval_data.num_eval_images(config, split)
+    batches = eval_data.eval_batches(config, split, *share)
+    with (
+        _kept(partial) as lines,
+        Progress(math.ceil(num_images / jax.process_count()), "evaluate") as progress,
+    ):
+        for batch, people in _predicted(predictor, batches):
+            rows = np.flatnonzero(batch.valid)
+            for row in rows:
+                found = scoring.coco_results(
+                    batch.image_id[row], people.of_image(row), config.eval.max_detections
+                )
+                lines.writelines(json.dumps(result) + "\n" for result in found)
+            lines.flush()
+            progress.update(len(rows))
+        lines.seek(0)
+        results = [json.loads(line) for line in lines]
+    # By image, so that the file does not depend on batches and processes.
+    return sorted(hosts.gather(results), key=lambda result: result["image_id"])
+
+
+def image_loader(config: ConfigDict) -> LoadImages:
+    """Loads images of config.dataset.eval_split by their ids."""
+    from input_pipeline import eval_data
+
+    def load(image_ids: Sequence[int]) -> list[np.ndarray]:
+        loaded = eval_data.load_images(config, config.dataset.eval_split, image_ids)
+        return [image for image, _ in loaded]
+
+    return load
+
+
+def annotations_path(config: ConfigDict) -> pathlib.Path | None:
+    """The ground truth of config.dataset.eval_split; None if only the publisher has it."""
+    from input_pipeline.storage import splits
+
+    split = config.dataset.eval_split
+    return splits.annotations_path(config, split) if splits.is_scored(config, split) else None
+
+
+def describe_split(config: ConfigDict) -> str:
+    """What is evaluated, in one line: numbers of images and persons, and the crowding."""
+    from input_pipeline import eval_data
+
+    name = f"{config.dataset.name} {config.dataset.eval_split}"
+    annotations = annotations_path(config)
+    if annotations is None:
+        images = eval_data.num_eval_images(config, config.dataset.eval_split)
+        return f"{name}: {images} images, no ground truth"
+    truth = ground_truth.read_truth(annotations, skeletons.of(config))
+    boxes = defaultdict(list)
+    for person in filter(ground_truth.counts, truth.persons):
+        boxes[person["image_id"]].append(person["bbox"])
+    iou = mean_pair_iou(np.array(scene) for scene in boxes.values())
+    return (
+        f"{name}: {len(truth.image_ids)} images, "
+        f"{sum(map(len, boxes.values()))} people, mean box IoU with the nearest {iou:.2f}"
+    )
+
+
+def check_same_model(config: ConfigDict, trained: ConfigDict) -> None:
+    """UserError unless the checkpoint's config describes the same network and skeleton.
+
+    Everything else may differ: a model trained on COCO can be tested on OCHuman.
+    """
+    wanted, saved = (
+        {**c.model.to_dict(), **{f"dataset.{name}": c.dataset[name] for name in SKELETON_FIELDS}}
+        for c in (config, trained)
+    )
+    for field, value in wanted.items():
+        # How fresh weights are drawn does not matter to trained ones.
+        if saved.get(field) != value and field != "conv_init":
+            name = field if "." in field else f"model.{field}"
+            raise UserError(
+                f"The checkpoint is of another config: config.{name} is {saved.get(field)!r} there "
+                f"and {value!r} here; evaluate with the config it was trained with, or set this "
+                "field as there."
+            )
+
+
+def _predicted(
+    predictor: Predictor, batches: Iterable["EvalBatch"]
+) -> Iterator[tuple["EvalBatch", People]]:
+    """Batches with their people, in order; the device is kept some batches ahead of the host."""
+    waiting = deque()
+    for batch in batches:
+        people = predictor.predict_batch(batch.images, batch.to_image)
+        jax.tree.map(lambda array: array.copy_to_host_async(), people)
+        waiting.append((batch, people))
+        if len(waiting) > BATCHES_AHEAD:
+            batch, people = waiting.popleft()
+            yield batch, jax.device_get(people)
+    for batch, people in waiting:
+        yield batch, jax.device_get(people)
+
+
+@contextlib.contextmanager
+def _kept(path: pathlib.Path | None) -> Iterator[IO[str]]:
+    """A file to write and then to read; UserError where the disk gets full."""
+    try:
+        with open(path, "w+") if path else tempfile.TemporaryFile("w+") as file:
+            yield file
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        where = path.parent if path else tempfile.gettempdir()
+        raise UserError(
+            f"Cannot keep the results ({error.strerror}): free some space in '{where}'."
+        ) from None
+
+
+def _draw_examples(config: ConfigDict, results: list[dict], split: str, path: pathlib.Path) -> None:
+    examples = _examples(config, results, split)
+    if examples:
+        visualize.prediction_grid(examples, skeletons.of(config), path)
+
+
+def _examples(config: ConfigDict, results: list[dict], split: str) -> list[visualize.Example]:
+    """The first images with labelled people, with what was predicted there."""
+    from input_pipeline import eval_data
+
+    num_keypoints = skeletons.of(config).num_keypoints
+    ids = eval_data.image_ids_with_people(config, split)[:GRID_EXAMPLES]
+    examples = []
+    for image_id, (image, persons) in zip(
+        ids, eval_data.load_images(config, split, ids), strict=True
+    ):
+        found = [result for result in results if result["image_id"] == image_id]
+        found = [result for result in found if result["score"] >= visualize.MIN_SCORE]
+        poses = np.reshape([r["keypoints"] for r in found], (-1, num_keypoints, 3))
+        examples.append(
+            visualize.Example(
+                image=image,
+                keypoints=poses[..., :2],
+                keypoint_scores=poses[..., 2],
+                scores=np.array([result["score"] for result in found]),
+                truth=persons["keypoints"],
+                caption=f"image {image_id}",
+            )
+        )
+    return examples

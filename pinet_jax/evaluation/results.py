@@ -1,0 +1,122 @@
+"""Results in the COCO keypoint format: reading a file of them, and what can be wrong."""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from absl import logging
+
+from pinet_jax.errors import UserError
+from pinet_jax.evaluation.ground_truth import PERSON
+from pinet_jax.skeletons import Skeleton
+
+FIELDS = ("image_id", "category_id", "keypoints", "score")
+
+Json = dict[str, Any]
+
+
+def read_results(path: str | os.PathLike) -> list[Json]:
+    """The detections of a results file; `check_results` tells whether they can be scored.
+
+    Raises:
+        UserError: it cannot be read, is not JSON or not a list.
+    """
+    path = pathlib.Path(path).expanduser()
+    try:
+        results = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"Cannot read the results '{path}' ({error.strerror}).") from None
+    except ValueError:
+        raise UserError(f"The results '{path}' are not a whole JSON file: write it anew.") from None
+    if not isinstance(results, list):
+        raise UserError(
+            f"The results '{path}' are not a list: give the COCO results format, "
+            "[{image_id, category_id, keypoints, score}, ...]."
+        )
+    return results
+
+
+def check_results(
+    results: Sequence[Json],
+    skeleton: Skeleton,
+    image_ids: Collection[int],
+    annotations_path: str | os.PathLike,
+    name: str = "the results",
+) -> None:
+    """Whether detections can be scored; one that stands there twice is warned of.
+
+    Args:
+        results: detections in the COCO results format.
+        skeleton: how many keypoints each must have.
+        image_ids: of all the images that may occur.
+        annotations_path: where those images come from, for the message.
+        name: what the results are called in messages.
+
+    Raises:
+        UserError: the first entry that is wrong, and how.
+    """
+    known = set(image_ids)
+    for number, result in enumerate(results):
+        problem = _problem(result, skeleton)
+        if problem:
+            raise UserError(f"{name}: entry {number}{_image_of(result)} {problem}.")
+        if result["image_id"] not in known:
+            raise UserError(
+                f"{name}: entry {number} is of image {result['image_id']}, which "
+                f"'{annotations_path}' does not list: give the annotations of the split that was "
+                "predicted."
+            )
+    _warn_of_repeats(results, name)
+
+
+def _problem(result: Any, skeleton: Skeleton) -> str:
+    """What is wrong with one entry; empty if nothing is."""
+    if not isinstance(result, dict):
+        return "is not an object with image_id, category_id, keypoints and score"
+    missing = [field for field in FIELDS if field not in result]
+    if missing:
+        return f"has no '{missing[0]}'"
+    if not isinstance(result["image_id"], int):
+        return f"has an image_id that is no whole number ({result['image_id']!r})"
+    if result["category_id"] != PERSON:
+        return f"is of category {result['category_id']!r}: people have {PERSON}"
+    keypoints = result["keypoints"]
+    if not isinstance(keypoints, list) or len(keypoints) != 3 * skeleton.num_keypoints:
+        count = len(keypoints) if isinstance(keypoints, list) else "no"
+        return (
+            f"has {count} numbers in 'keypoints' and not 3 x {skeleton.num_keypoints}, as the "
+            f"skeleton '{skeleton.name}' has: set config.dataset.skeleton"
+        )
+    for field, values in (("keypoints", keypoints), ("score", [result["score"]])):
+        if not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
+            return f"has a value in '{field}' that is not a finite number"
+    return ""
+
+
+def _image_of(result: Any) -> str:
+    known = isinstance(result, dict) and "image_id" in result
+    return f" (image {result['image_id']!r})" if known else ""
+
+
+def _warn_of_repeats(results: Sequence[Json], name: str) -> None:
+    """The COCO tools count a repeated detection as a false one, and so it is counted here."""
+    first: dict[tuple, int] = {}
+    repeats = [
+        (number, first[key])
+        for number, result in enumerate(results)
+        if first.setdefault(key := _key(result), number) != number
+    ]
+    if repeats:
+        number, original = repeats[0]
+        logging.warning(
+            "%s: %d entries repeat another exactly and count as false detections "
+            "(entry %d repeats entry %d, image %d).",
+            *(name, len(repeats), number, original, results[number]["image_id"]),
+        )
+
+
+def _key(result: Json) -> tuple:
+    return result["image_id"], result["score"], tuple(result["keypoints"])

@@ -1,0 +1,347 @@
+"""Scores of people found: OKS average precision and recall, as the COCO tools count them."""
+
+import contextlib
+import copy
+import dataclasses
+import io
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from pinet_jax.evaluation.ground_truth import PERSON, GroundTruth, read_truth
+from pinet_jax.evaluation.results import FIELDS, check_results
+from pinet_jax.skeletons import Skeleton
+
+# Metric -> (what is averaged, OKS threshold or None for all, objects counted).
+_METRICS = {
+    "AP": ("precision", None, "all"),
+    "AP50": ("precision", 0.5, "all"),
+    "AP75": ("precision", 0.75, "all"),
+    "APM": ("precision", None, "medium"),
+    "APL": ("precision", None, "large"),
+    "AR": ("recall", None, "all"),
+    "AR50": ("recall", 0.5, "all"),
+    "AR75": ("recall", 0.75, "all"),
+    "ARM": ("recall", None, "medium"),
+    "ARL": ("recall", None, "large"),
+}
+# CrowdPose's metric -> images counted: from the first crowdIndex to below the second.
+_CROWD_METRICS = {"AP_easy": (0.0, 0.2), "AP_medium": (0.2, 0.8), "AP_hard": (0.8, np.inf)}
+
+
+@runtime_checkable
+class FoundPeople(Protocol):
+    """The people of one image, as `Predictor` returns them."""
+
+    keypoints: Float[np.ndarray, "n k 2"]
+    keypoint_scores: Float[np.ndarray, "n k"]
+    scores: Float[np.ndarray, " n"]
+
+
+def coco_results(
+    image_id: int | np.integer, people: FoundPeople, max_detections: int | None = None
+) -> list[dict[str, Any]]:
+    """The people of one image in the COCO results format, best first.
+
+    Args:
+        image_id: the image's id in the annotations.
+        people: keypoints in image pixels.
+        max_detections: how many of the best are kept; None keeps all.
+
+    Returns:
+        A dict a person: image_id, category_id, keypoints (x, y, score, K times), score.
+    """
+    keypoints = np.concatenate(
+        [np.asarray(people.keypoints), np.asarray(people.keypoint_scores)[..., None]], axis=-1
+    )
+    scores = np.asarray(people.scores)
+    best = np.argsort(-scores, kind="stable")[:max_detections]
+    return [
+        {
+            "image_id": int(image_id),
+            "category_id": PERSON,
+            "keypoints": keypoints[i].ravel().tolist(),
+            "score": float(scores[i]),
+        }
+        for i in best
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageMatches:
+    """The d detections and g persons of one image, and which belong together.
+
+    Attributes:
+        image_id: of the annotations.
+        detections: those that are scored, in the COCO results format, best first.
+        persons: all the annotations, those of people who need not be found included.
+        oks: of each detection with each person.
+        person_of: index of the person whom a detection is matched with, -1 for nobody.
+    """
+
+    image_id: int
+    detections: tuple[Mapping[str, Any], ...]
+    persons: tuple[Mapping[str, Any], ...]
+    oks: Float[np.ndarray, "d g"]
+    person_of: Int[np.ndarray, " d"]
+
+    def best(self, count: int) -> "ImageMatches":
+        """The same of the best detections alone: whom they match depends on no later one."""
+        return dataclasses.replace(
+            self,
+            detections=self.detections[:count],
+            oks=self.oks[:count],
+            person_of=self.person_of[:count],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class PrecisionCurves:
+    """Precision at levels of recall, over all images.
+
+    Attributes:
+        thresholds: of OKS, from which on a person is found.
+        recall: levels in [0, 1].
+        precision: at that recall or a higher one; -1 without a person to find.
+    """
+
+    thresholds: Float[np.ndarray, " t"]
+    recall: Float[np.ndarray, " r"]
+    precision: Float[np.ndarray, "t r"]
+
+
+class Scorer:
+    """Detections matched with ground truth; every score is read off the matches.
+
+    Args:
+        results: detections in the COCO results format, of images of `truth`.
+        truth: what they are held against.
+        skeleton: its sigmas are the OKS constants.
+        max_detections: how many of the best are scored an image.
+
+    Attributes:
+        truth: as given.
+    """
+
+    def __init__(
+        self,
+        results: Sequence[Mapping[str, Any]],
+        truth: GroundTruth,
+        skeleton: Skeleton,
+        max_detections: int,
+    ):
+        self.truth = truth
+        with _silent():
+            persons = _coco(truth, truth.persons)
+            # loadRes writes into what it is given, and refuses an empty list.
+            given = [{field: result[field] for field in FIELDS} for result in results]
+            found = persons.loadRes(given) if given else _coco(truth, ())
+            matching = COCOeval(persons, found, "keypoints")
+            matching.params.imgIds = sorted(truth.image_ids)
+            matching.params.catIds = [PERSON]
+            matching.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
+            matching.params.maxDets = [max_detections]
+            if not truth.has_sizes:
+                _keep_all_sizes_only(matching)
+            matching.evaluate()
+        self._matching = matching
+
+    def scores(
+        self, names: Iterable[str], image_ids: Collection[int] | None = None
+    ) -> dict[str, float]:
+        """Metrics by name, on some of the images.
+
+        Args:
+            names: of AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL.
+            image_ids: the images; all of them unless given.
+
+        Returns:
+            Each metric in [0, 1]; -1, as the COCO tools have it, without a person to find.
+        """
+        accumulated = copy.copy(self._matching)
+        if image_ids is not None:
+            accumulated.evalImgs = [
+                image if image is not None and image["image_id"] in image_ids else None
+                for image in self._matching.evalImgs
+            ]
+        with _silent():
+            accumulated.accumulate()
+        return {name: _mean_of(accumulated, *_METRICS[name]) for name in names}
+
+    def precision_curves(self) -> PrecisionCurves:
+        """What AP is the mean of."""
+        accumulated = copy.copy(self._matching)
+        with _silent():
+            accumulated.accumulate()
+        params = accumulated.params
+        precision = accumulated.eval["precision"][:, :, 0, params.areaRngLbl.index("all"), 0]
+        return PrecisionCurves(np.array(params.iouThrs), np.array(params.recThrs), precision)
+
+    def images(self, threshold: float) -> Iterator[ImageMatches]:
+        """Every image with an annotation or a detection, matched as AP at one threshold is.
+
+        Args:
+            threshold: of OKS, one of 0.5, 0.55 ... 0.95.
+        """
+        matching = self._matching
+        (row,) = np.flatnonzero(np.isclose(matching.params.iouThrs, threshold))
+        # One entry an image, for persons of all sizes first.
+        for image in matching.evalImgs[: len(matching.params.imgIds)]:
+            if image is None:
+                continue
+            image_id, detections = image["image_id"], image["dtIds"]
+            persons = tuple(matching.cocoGt.imgToAnns[image_id])
+            index_of = {person["id"]: index for index, person in enumerate(persons)}
+            yield ImageMatches(
+                image_id=image_id,
+                detections=tuple(matching.cocoDt.anns[number] for number in detections),
+                persons=persons,
+                oks=np.reshape(matching.ious[image_id, PERSON], (len(detections), len(persons))),
+                person_of=np.array(
+                    [index_of.get(int(number), -1) for number in image["dtMatches"][row]], int
+                ),
+            )
+
+    def finding(self, person_ids: Collection[int]) -> "Scorer":
+        """The same detections with only these persons to be found, on the images that have one.
+
+        Who matches another person is neither right nor wrong, as with persons of another
+        size in APM; a detection that matches nobody is wrong as ever.
+        """
+        other = copy.copy(self)
+        other._matching = matching = copy.copy(self._matching)
+        # The COCO tools ignore persons without counted keypoints, but still match them.
+        persons = tuple(
+            person if person["id"] in person_ids else {**person, "num_keypoints": 0}
+            for person in self.truth.persons
+        )
+        known = self._matching.ious
+        images = {p["image_id"] for p in self.truth.persons if p["id"] in person_ids}
+        with _silent():
+            matching.cocoGt = _coco(self.truth, persons)
+            matching.params = copy.deepcopy(matching.params)
+            matching.params.imgIds = sorted(images)
+            _keep_all_sizes_only(matching)
+            matching.computeOks = lambda image_id, category: known[image_id, category]
+            matching.evaluate()
+        return other
+
+
+def evaluate(
+    results: list[dict[str, Any]],
+    annotations_path: str | os.PathLike,
+    skeleton: Skeleton,
+    max_detections: int,
+    image_ids: Iterable[int] | None = None,
+) -> dict[str, float]:
+    """Average precision and recall of `results`, over OKS .50:.05:.95.
+
+    Args:
+        results: detections in the COCO results format, of any number of images.
+        annotations_path: ground truth, a COCO keypoint JSON.
+        skeleton: its sigmas are the OKS constants.
+        max_detections: how many of the best are scored an image; the COCO task has 20.
+        image_ids: the images that count; all of the annotations' unless given.
+
+    Returns:
+        As `metrics`.
+
+    Raises:
+        UserError: the annotations cannot be read or are of another skeleton, or a
+            result is of an image they do not list or cannot be scored.
+    """
+    scorer = match(results, annotations_path, skeleton, max_detections, image_ids)
+    return metrics(scorer)
+
+
+def match(
+    results: list[dict[str, Any]],
+    annotations_path: str | os.PathLike,
+    skeleton: Skeleton,
+    max_detections: int,
+    image_ids: Iterable[int] | None = None,
+    name: str = "The results",
+) -> Scorer:
+    """Reads the ground truth and matches `results` with it; arguments as of `evaluate`.
+
+    Args:
+        name: what the results are called in messages.
+    """
+    truth = read_truth(annotations_path, skeleton)
+    check_results(results, skeleton, truth.image_ids, annotations_path, name)
+    if image_ids is not None:
+        truth = truth.only(image_ids)
+        kept = set(truth.image_ids)
+        results = [result for result in results if result["image_id"] in kept]
+    return Scorer(results, truth, skeleton, max_detections)
+
+
+def metrics(scorer: Scorer) -> dict[str, float]:
+    """The metrics of the data's protocol.
+
+    Returns:
+        AP, AP50, AP75, AR, AR50, AR75 in [0, 1], or -1, as the COCO tools have it,
+        without a person to find. Where persons have areas of their own, APM, APL, ARM, ARL
+        too (COCO); where images have a crowdIndex, AP_easy, AP_medium and AP_hard: AP on
+        the images with crowdIndex below 0.2, below 0.8 and from there on (CrowdPose).
+    """
+    sizes = ("all", "medium", "large") if scorer.truth.has_sizes else ("all",)
+    found = scorer.scores(name for name, (*_, size) in _METRICS.items() if size in sizes)
+    if scorer.truth.crowd_index is not None:
+        for name, (low, high) in _CROWD_METRICS.items():
+            images = {i for i, value in scorer.truth.crowd_index.items() if low <= value < high}
+            found[name] = scorer.scores(["AP"], images)["AP"]
+    return found
+
+
+def table(metrics: Mapping[str, Any]) -> str:
+    """The metrics in percent under their names, for people to read.
+
+    Args:
+        metrics: in [0, 1], or -1; what is no number (in a metrics.json) is left out.
+    """
+    numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    cells = {name: "-" if value < 0 else f"{100 * value:.1f}" for name, value in numbers.items()}
+    widths = {name: max(len(name), len(cell), 5) for name, cell in cells.items()}
+    names = "  ".join(name.rjust(widths[name]) for name in cells)
+    return f"{names}\n" + "  ".join(cell.rjust(widths[name]) for name, cell in cells.items())
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """The COCO tools print what they do."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _coco(truth: GroundTruth, persons: Iterable[Mapping[str, Any]]) -> COCO:
+    """Persons on the images of `truth`, for the COCO tools, which write into them."""
+    dataset = COCO()
+    dataset.dataset = {
+        "images": [{"id": image_id} for image_id in truth.image_ids],
+        "annotations": [dict(person) for person in persons],
+        "categories": [{"id": PERSON, "name": "person"}],
+    }
+    dataset.createIndex()
+    return dataset
+
+
+def _keep_all_sizes_only(matching: COCOeval) -> None:
+    """Leaves out medium and large persons, which take two thirds of the time."""
+    matching.params.areaRng = matching.params.areaRng[:1]
+    matching.params.areaRngLbl = matching.params.areaRngLbl[:1]
+
+
+def _mean_of(scorer: COCOeval, what: str, threshold: float | None, objects: str) -> float:
+    """Mean of the accumulated precisions or recalls over one slice of them."""
+    # [threshold, recall level, category, size, detections], recall without the levels.
+    values = scorer.eval[what][..., scorer.params.areaRngLbl.index(objects), 0]
+    if threshold is not None:
+        values = values[np.isclose(scorer.params.iouThrs, threshold)]
+    counted = values[values > -1]  # -1 marks what has no ground truth
+    return float(counted.mean()) if counted.size else -1.0

@@ -1,0 +1,154 @@
+"""A trained model in ONNX, its decoding in NumPy (onnx_decoding.py) beside it."""
+
+import functools
+import json
+import pathlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt8
+from ml_collections import ConfigDict
+
+from pinet_jax import skeletons
+from pinet_jax.backbones.preprocess import normalise
+from pinet_jax.errors import UserError
+from pinet_jax.export import pinet_onnx, stablehlo
+from pinet_jax.export.stablehlo import Size, Variables
+from pinet_jax.inference.network_input import HEATMAP_STRIDE
+from pinet_jax.methods.pinet.candidates import score_maps, view_maps
+from pinet_jax.methods.pinet.network import PINet
+from pinet_jax.runtime.progress import Progress
+
+DECODER = "pinet_onnx.py"  # name of onnx_decoding.py beside the models
+DECODING = (  # fields of config.eval that it needs
+    *("flip", "pose_fusion", "max_peaks", "peak_threshold"),
+    *("scale_decrease", "oks_threshold"),
+)
+
+
+def folder_contents(
+    config: ConfigDict, variables: Variables, size: Size, batch: int = 1
+) -> dict[str, bytes]:
+    """The files of a folder that `onnx_decoding.load` reads, by name.
+
+    The network computes in float32, whatever config.dtype says: onnxruntime has no
+    bfloat16 convolution on CPUs.
+
+    Args:
+        config: the model and, under `eval`, the test procedure.
+        variables: {"params", "batch_stats"} of that model.
+        size: height and width of the network's input at scale 1.
+        batch: number of images the models take.
+
+    Raises:
+        UserError: no image gives that size, the variables are of a backbone alone, or the
+            converter is not installed.
+    """
+    config = config.copy_and_resolve_references()
+    config.dtype = "float32"
+    shapes = stablehlo.input_shapes(config, size)
+    model = stablehlo.build(config, variables)
+    models, contents = [], {}
+    with Progress(len(shapes), "convert") as progress:
+        for scale, shape in zip(config.eval.scales, shapes, strict=True):
+            images = jax.ShapeDtypeStruct((batch, *shape), jnp.uint8)
+            converted = _of_one_scale(model, variables, config, images)
+            names = {kind: f"{kind}_{shape[0]}x{shape[1]}.onnx" for kind in converted}
+            models.append({"scale": scale, "refine": None, **names})
+            contents |= {names[kind]: content for kind, content in converted.items()}
+            progress.update()
+    settings = decoding_settings(config) | {"batch": batch, "size": size, "models": models}
+    return contents | {
+        DECODER: pathlib.Path(pinet_onnx.__file__).read_bytes(),
+        pinet_onnx.SETTINGS: (json.dumps(settings, indent=2) + "\n").encode(),
+    }
+
+
+def decoding_settings(config: ConfigDict) -> dict[str, Any]:
+    """What `onnx_decoding.Predictor` must know of the config."""
+    skeleton = skeletons.of(config)
+    part_order = skeleton.part_flip_order(config.model.partition) if config.eval.flip else ()
+    return {
+        "keypoints": skeleton.keypoints,
+        "limbs": skeleton.limbs,
+        "sigmas": skeleton.sigmas,
+        "flip_order": skeleton.flip_order,
+        "part_flip_order": part_order,
+        "stride": HEATMAP_STRIDE,
+        **{field: config.eval[field] for field in DECODING},
+    }
+
+
+def compute_maps(
+    model: PINet, variables: Variables, config: ConfigDict, images: UInt8[Array, "b h w 3"]
+) -> tuple[Array, Array, Array, Array]:
+    """H and P of images, then offsets and features of their views; see onnx_decoding.Scale."""
+    maps = view_maps(model, variables, normalise(images), config)
+    return *score_maps(maps, config), maps.offsets, maps.features
+
+
+def compute_delta(
+    model: PINet,
+    variables: Variables,
+    features: Float[Array, "b h w f"],
+    poses: Float[Array, "b n k 2"],
+    centers: Int[Array, "b n 2"],
+) -> Float[Array, "b n k 2"]:
+    """PR's corrections of proposals; see onnx_decoding.Scale."""
+    valid = jnp.ones(poses.shape[:2], bool)  # counts in training only
+    return model.apply(variables, features, poses, centers, valid, method="refine")
+
+
+def _of_one_scale(
+    model: PINet, variables: Variables, config: ConfigDict, images: jax.ShapeDtypeStruct
+) -> dict[str, bytes]:
+    """The ONNX models "maps" and, if the network has PR, "refine"."""
+    maps = functools.partial(compute_maps, model, variables, config)
+    names = ("heatmaps", "part_heatmaps", "offsets", "features")
+    converted = {"maps": _convert(maps, {"images": images}, names)}
+    if model.refinement:
+        delta = functools.partial(compute_delta, model, variables)
+        inputs = _delta_inputs(jax.eval_shape(maps, images), config)
+        converted["refine"] = _convert(delta, inputs, ("delta",))
+    return converted
+
+
+def _delta_inputs(
+    maps: tuple[jax.ShapeDtypeStruct, ...], config: ConfigDict
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Arrays that `compute_delta` takes, by name, for maps of these shapes."""
+    *_, offsets, features = maps
+    views, height, width, parts, keypoints, _ = offsets.shape
+    count = parts * min(config.eval.max_peaks, height * width)
+    return {
+        "features": features,
+        "poses": jax.ShapeDtypeStruct((views, count, keypoints, 2), jnp.float32),
+        "centers": jax.ShapeDtypeStruct((views, count, 2), jnp.int32),
+    }
+
+
+def _convert(
+    function: Callable, inputs: Mapping[str, jax.ShapeDtypeStruct], outputs: Sequence[str]
+) -> bytes:
+    """The ONNX model of a function of arrays."""
+    try:
+        from jax2onnx import to_onnx
+    except ImportError:
+        raise UserError(
+            "ONNX needs jax2onnx, which is not installed: see docs/export.md for an "
+            "environment that has it."
+        ) from None
+    with warnings.catch_warnings():
+        # The converter asks for float64 constants, which are float32 here as everywhere.
+        warnings.filterwarnings("ignore", "Explicitly requested dtype float64")
+        model = to_onnx(
+            function,
+            list(inputs.values()),
+            model_name="pinet",
+            input_names=list(inputs),
+            output_names=list(outputs),
+        )
+    return model.SerializeToString()

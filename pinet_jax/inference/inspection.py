@@ -1,0 +1,101 @@
+"""What stands behind the people found in one image: score maps, proposals, groups."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+from ml_collections import ConfigDict
+
+from pinet_jax.backbones.preprocess import normalise
+from pinet_jax.inference.network_input import HEATMAP_STRIDE, prepare
+from pinet_jax.methods.pinet import network
+from pinet_jax.methods.pinet.candidates import (
+    Candidates,
+    People,
+    Variables,
+    candidates,
+    join_people,
+    score_maps,
+    view_maps,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """One image's prediction, opened up; NumPy arrays, S parts, K keypoints.
+
+    Attributes:
+        keypoint_heatmaps: H of every scale, averaged over the views of the flip test.
+        part_heatmaps: P, likewise.
+        map_to_image: of every scale, affine maps from heatmap pixels to image pixels.
+        candidates: proposals before and after refinement, in image pixels.
+        person: index in `people` of the person that a candidate became part of.
+        people: as `Predictor` finds them.
+    """
+
+    keypoint_heatmaps: tuple[Float[np.ndarray, "_ _ k"], ...]
+    part_heatmaps: tuple[Float[np.ndarray, "_ _ s"], ...]
+    map_to_image: tuple[Float[np.ndarray, "2 3"], ...]
+    candidates: Candidates
+    person: Int[np.ndarray, " n"]
+    people: People
+
+
+class Inspector:
+    """Predicts as `Predictor` does, an image at a time, and keeps everything.
+
+    Args:
+        config: describes the model and, under `eval`, the test procedure.
+        variables: {"params", "batch_stats"} of that model.
+    """
+
+    def __init__(self, config: ConfigDict, variables: Mapping[str, Any]):
+        self.config = config
+        self._variables = jax.device_put(dict(variables))
+        model = network.build(config)
+
+        @jax.jit
+        def run(variables, images, to_image):
+            return _inspect(model, variables, images, to_image, config)
+
+        self._run = run
+
+    def __call__(self, image: UInt8[np.ndarray, "_ _ 3"]) -> Inspection:
+        """Everything about one RGB image."""
+        settings = self.config.eval
+        seen = prepare(image, settings.input_size, settings.scales, settings.square)
+        images = tuple(view[None] for view in seen.images)
+        outputs = self._run(self._variables, images, seen.to_image[None])
+        keypoint_heatmaps, part_heatmaps, found, person, people = jax.device_get(
+            jax.tree.map(lambda x: x[0], outputs)
+        )
+        return Inspection(
+            keypoint_heatmaps,
+            part_heatmaps,
+            tuple(_map_to_image(seen.to_image, scale) for scale in settings.scales),
+            jax.tree.map(lambda x: x[found.valid], found),
+            person[found.valid],
+            jax.tree.map(lambda x: x[people.valid], people),
+        )
+
+
+def _inspect(
+    model: network.PINet,
+    variables: Variables,
+    images: tuple[UInt8[Array, "b _ _ 3"], ...],
+    to_image: Float[Array, "b 2 3"],
+    config: ConfigDict,
+) -> tuple:
+    # The network stands twice in the program; XLA finds out and runs it once.
+    seen = [view_maps(model, variables, normalise(image), config) for image in images]
+    keypoint_heatmaps, part_heatmaps = zip(*(score_maps(m, config) for m in seen), strict=True)
+    found = candidates(model, variables, images, to_image, config)
+    people, person = join_people(found, config)
+    return keypoint_heatmaps, part_heatmaps, found, person, people
+
+
+def _map_to_image(to_image: Float[np.ndarray, "2 3"], scale: float) -> Float[np.ndarray, "2 3"]:
+    return to_image * np.array([HEATMAP_STRIDE / scale, HEATMAP_STRIDE / scale, 1])

@@ -1,0 +1,185 @@
+"""Images in, people out: the library's front door."""
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, UInt8
+from ml_collections import ConfigDict
+
+from pinet_jax.errors import UserError
+from pinet_jax.inference.fusion import People
+from pinet_jax.inference.network_input import NetworkInput, network_size, prepare
+from pinet_jax.methods.pinet import network
+from pinet_jax.methods.pinet.candidates import Variables, check_flip, predict
+from pinet_jax.runtime import devices
+
+
+class Predictor:
+    """Finds the people in images of any sizes.
+
+    Images of one network size go through the network together, in batches padded to
+    config.eval.batch_size, so there is one compilation a network size and an image's
+    result does not depend on its companions. All devices of this process share a batch,
+    each working on its own images.
+
+    Args:
+        config: describes the model and, under `eval`, the test procedure.
+        variables: {"params", "batch_stats"} of that model.
+
+    Raises:
+        UserError: they are of a backbone alone, or the flip test is on and the mirror image
+            of some body part is no part.
+
+    Attributes:
+        config: as given.
+        compile_count: how many programs have been compiled so far.
+    """
+
+    def __init__(self, config: ConfigDict, variables: Mapping[str, Any]):
+        if "ppg" not in variables["params"]:
+            raise UserError(
+                "The checkpoint holds a backbone alone: train a model from it first, with "
+                "config.train.init_from."
+            )
+        check_flip(config)
+        self.config = config
+        self.compile_count = 0
+        mesh, shared, split = devices.local_mesh(), PartitionSpec(), PartitionSpec(devices.AXIS)
+        self._num_devices = mesh.size
+        self._variables = jax.device_put(dict(variables), NamedSharding(mesh, shared))
+        self._split = NamedSharding(mesh, split)
+        model = network.build(config)
+
+        def run(variables, images, to_image):
+            self.compile_count += 1  # Python runs only while tracing
+            return predict_here(model, variables, images, to_image, config)
+
+        # Under jit alone the devices would exchange whole maps to find peaks in them.
+        self._run = jax.jit(
+            jax.shard_map(
+                run, mesh=mesh, in_specs=(shared, split, split), out_specs=split, check_vma=False
+            )
+        )
+
+    @classmethod
+    def from_checkpoint(cls, path: str | os.PathLike) -> "Predictor":
+        """The predictor of a trained model.
+
+        Args:
+            path: a workdir or one of its checkpoints.
+
+        Raises:
+            UserError: there is no checkpoint, or it is damaged.
+        """
+        from pinet_jax.weights import checkpoints  # Orbax takes seconds to import
+
+        return cls(*checkpoints.load_variables(path))
+
+    def __call__(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[People]:
+        """People of each image, NumPy arrays without padding, by falling score.
+
+        Args:
+            images: RGB.
+
+        Raises:
+            UserError: an image is not a uint8 array of shape [height, width, 3].
+        """
+        _check_images(images)
+        people: list[People] = [None] * len(images)
+        for batch in self._batches(images):
+            for index, found in zip(batch, self._predict([images[i] for i in batch]), strict=True):
+                people[index] = found
+        return people
+
+    def predict_batch(
+        self, images: tuple[UInt8[np.ndarray, "b _ _ 3"], ...], to_image: Float[np.ndarray, "b 2 3"]
+    ) -> People:
+        """Padded people of network inputs of one size, still on the device.
+
+        Args:
+            images: one array a scale, as `network_input.prepare` makes them.
+            to_image: from network-input pixels of scale 1 to image pixels.
+        """
+        count = len(to_image)
+        batch = _pad((images, to_image), -count % self._num_devices)
+        people = self._run(self._variables, *jax.device_put(batch, self._split))
+        return people if len(people.valid) == count else jax.tree.map(lambda x: x[:count], people)
+
+    def _batches(self, images: Sequence[np.ndarray]) -> list[list[int]]:
+        """Indices of images that go through the network together."""
+        settings = self.config.eval
+        same_size = defaultdict(list)
+        for index, image in enumerate(images):
+            size = network_size(*image.shape[:2], settings.input_size, 1.0, settings.square)
+            same_size[size].append(index)
+        step = settings.batch_size
+        return [
+            indices[start : start + step]
+            for indices in same_size.values()
+            for start in range(0, len(indices), step)
+        ]
+
+    def _predict(self, images: Sequence[np.ndarray]) -> list[People]:
+        settings = self.config.eval
+        inputs = [
+            prepare(image, settings.input_size, settings.scales, settings.square)
+            for image in images
+        ]
+        batch = _stack(inputs, settings.batch_size)
+        people = jax.device_get(self.predict_batch(batch.images, batch.to_image))
+        return [people.of_image(row) for row in range(len(images))]
+
+
+def predict_here(
+    model: network.PINet,
+    variables: Variables,
+    images: tuple[UInt8[Array, "b _ _ 3"], ...],
+    to_image: Float[Array, "b 2 3"],
+    config: ConfigDict,
+) -> People:
+    """`inference.predict`, one image after the other where that is faster and saves memory."""
+    if devices.at_once(len(to_image)) > 1:
+        return predict(model, variables, images, to_image, config)
+
+    def one(image: tuple) -> People:
+        alone = jax.tree.map(lambda x: x[None], image)
+        return jax.tree.map(lambda x: x[0], predict(model, variables, *alone, config))
+
+    return jax.lax.map(one, (images, to_image))
+
+
+def _stack(inputs: Sequence[NetworkInput], batch_size: int) -> NetworkInput:
+    """A batch of inputs; its last one fills the empty places."""
+    stacked = jax.tree.map(lambda *arrays: np.stack(arrays), *inputs)
+    return _pad(stacked, batch_size - len(inputs))
+
+
+def _pad(batch: Any, missing: int) -> Any:
+    """The batch with its last example repeated `missing` times."""
+    if not missing:
+        return batch
+    return jax.tree.map(lambda x: np.concatenate([x, x[-1:].repeat(missing, 0)]), batch)
+
+
+def _check_images(images: Sequence[np.ndarray]) -> None:
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        raise UserError("Predictor wants a list of images: write predictor([image]).")
+    for index, image in enumerate(images):
+        fits = (
+            isinstance(image, np.ndarray)
+            and image.dtype == np.uint8
+            and image.ndim == 3
+            and image.shape[2] == 3
+            and image.size > 0
+        )
+        if not fits:
+            what = f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}"
+            raise UserError(
+                f"images[{index}] is {what.strip()}: give an RGB uint8 array of shape "
+                "(height, width, 3)."
+            )

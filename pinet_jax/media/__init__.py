@@ -1,0 +1,1 @@
+"""Images, videos and webcams in, pictures and predictions out."""

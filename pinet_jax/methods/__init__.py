@@ -1,0 +1,1 @@
+"""One folder a method; what methods share lies beside them."""

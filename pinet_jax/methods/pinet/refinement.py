@@ -1,0 +1,100 @@
+"""Pose refinement (PR): a graph network over a proposal's keypoints.
+
+PINet eqs. 3 and 9. All graph blocks share one adjacency A, trainable by default.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from pinet_jax.backbones.layers import RELEASED_CONV_INIT, BatchNorm
+
+GRAPH_INIT = nn.initializers.variance_scaling(1.414**2, "fan_avg", "uniform")
+
+Nodes = Float[Array, "b n k f"]
+
+
+def skeleton_adjacency(limbs: tuple[tuple[int, int], ...], num_keypoints: int) -> np.ndarray:
+    """D^-1/2 (I + skeleton) D^-1/2, float32 [K, K]."""
+    adjacency = np.eye(num_keypoints)
+    for a, b in limbs:
+        adjacency[a, b] = adjacency[b, a] = 1
+    scale = 1 / np.sqrt(adjacency.sum(1))
+    return (scale[:, None] * adjacency * scale).astype(np.float32)
+
+
+class PR(nn.Module):
+    """Proposals' features to the correction of their keypoints.
+
+    Attributes:
+        num_keypoints: K.
+        limbs: skeleton edges that the adjacency starts from.
+        graph: "dynamic" (A is trained), "static" (A stays), "none" (no mixing).
+        num_layers: residual graph blocks after the input block.
+        axis_name: mapped axis for global batch statistics, or None.
+    """
+
+    num_keypoints: int
+    limbs: tuple[tuple[int, int], ...]
+    graph: str = "dynamic"
+    num_layers: int = 2
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        keypoint_features: Nodes,
+        center_features: Float[Array, "b n f"],
+        valid: Bool[Array, "b n"],
+        train: bool = False,
+    ) -> Float[Array, "b n k 2"]:
+        """The delta of each proposal: refined pose = pose - delta, (x, y) map pixels.
+
+        Proposals that are not `valid` leave the batch statistics untouched.
+        """
+        adjacency = self._adjacency()
+        channels = keypoint_features.shape[-1]
+
+        def block(x: Nodes, name: str) -> Nodes:
+            return GraphBlock(channels, self.axis_name, name=name)(x, adjacency, valid, train)
+
+        x = block(keypoint_features, "input")
+        for i in range(self.num_layers):
+            x = x + block(block(x, f"layer{i}_1"), f"layer{i}_2")
+        pooled = jnp.concatenate([x.mean(2), x.max(2), center_features], -1)
+        x = nn.Dense(channels, kernel_init=RELEASED_CONV_INIT, name="hidden")(pooled)
+        x = nn.relu(BatchNorm(self.axis_name, name="hidden_norm")(x, train, valid))
+        x = nn.Dense(self.num_keypoints * 2, kernel_init=RELEASED_CONV_INIT, name="delta")(x)
+        return x.reshape(*x.shape[:2], self.num_keypoints, 2)
+
+    def _adjacency(self) -> Float[Array, "k k"] | None:
+        start = skeleton_adjacency(self.limbs, self.num_keypoints)
+        if self.graph == "dynamic":
+            return self.param("adjacency", lambda _: jnp.asarray(start))
+        return jnp.asarray(start) if self.graph == "static" else None
+
+
+class GraphBlock(nn.Module):
+    """X' = relu(BN(A X W + b)), PINet eq. 9."""
+
+    features: int
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Nodes,
+        adjacency: Float[Array, "k k"] | None,
+        valid: Bool[Array, "b n"],
+        train: bool,
+    ) -> Nodes:
+        """Adjacency None mixes nothing between keypoints."""
+        shape = (x.shape[-1], self.features)
+        weight = self.param("weight", GRAPH_INIT, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        x = x @ weight
+        if adjacency is not None:
+            x = jnp.einsum("ij,bnjf->bnif", adjacency, x)
+        mask = jnp.broadcast_to(valid[..., None], x.shape[:-1])
+        return nn.relu(BatchNorm(self.axis_name, name="norm")(x + bias, train, mask))

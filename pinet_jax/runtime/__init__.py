@@ -1,0 +1,1 @@
+"""Devices, hosts, files and progress."""

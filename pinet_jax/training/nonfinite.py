@@ -1,0 +1,110 @@
+"""A loss or gradient that is not finite: the run keeps the step before it and reports.
+
+WORKDIR/nonfinite/STEP/            a checkpoint of the state before STEP
+WORKDIR/nonfinite/STEP/batch_P.npz the batch of process P in STEP
+WORKDIR/nonfinite/STEP/report.json its image ids and metrics
+"""
+
+import functools
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from pinet_jax.runtime import devices, files, hosts
+from pinet_jax.training.step import TrainState
+from pinet_jax.weights import checkpoints
+
+FOLDER = "nonfinite"  # in a workdir
+FINITE = "finite"  # the metric that says whether a step was
+
+
+def guard(step: devices.Step) -> devices.Step:
+    """The per-device step that leaves the state alone from the first bad step on.
+
+    Then `state.step` becomes minus the number of that step, counted from 1: what follows
+    before the host looks at the metrics changes nothing, so the state before the bad
+    step is still there, at no cost of memory.
+
+    Args:
+        step: of a TrainState; its metrics have loss and gradient_norm.
+
+    Returns:
+        The same step with one more metric, FINITE.
+    """
+
+    def guarded(state: TrainState, batch: devices.Batch) -> tuple[TrainState, dict]:
+        new, metrics = step(state, batch)
+        watched = (metrics["loss"], metrics["gradient_norm"], new.batch_stats)
+        finite = jnp.all(
+            jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(watched)])
+        )
+        already = state.step < 0
+        held = state.replace(step=jnp.where(already, state.step, -(state.step + 1)))
+        choose = functools.partial(jnp.where, finite & ~already)
+        return jax.tree.map(choose, new, held), metrics | {FINITE: finite}
+
+    return guarded
+
+
+def save_report(
+    workdir: files.Path,
+    state: TrainState,
+    batch: Mapping[str, np.ndarray],
+    metrics: Mapping[str, Any],
+    config: ConfigDict,
+    position: checkpoints.Position,
+) -> files.Path:
+    """Writes what reproduces a bad step.
+
+    Args:
+        workdir: of the training.
+        state: before the step.
+        batch: this process's share of it, image_id included.
+        metrics: of the step.
+        config: of the training.
+        position: the place in the data before the step.
+
+    Returns:
+        The folder.
+    """
+    step = int(state.step) + 1
+    folder = files.make_folder(workdir / FOLDER) / str(step)
+    checkpoints.save_state(folder, state, config, position)
+    bytes_ = io.BytesIO()
+    np.savez(bytes_, **batch)
+    (folder / f"batch_{jax.process_index()}.npz").write_bytes(bytes_.getvalue())
+    report = {
+        "step": step,
+        "image_ids": hosts.gather(np.asarray(batch["image_id"]).tolist()),
+        "metrics": {name: str(float(value)) for name, value in metrics.items()},
+    }
+    if hosts.is_main():
+        files.write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
+    return folder
+
+
+def load_batch(folder: files.Path) -> dict[str, np.ndarray]:
+    """The whole batch of a report, the shares of all processes in their order."""
+    count = len(list(folder.glob("batch_*.npz")))
+    shares = [_load(folder / f"batch_{process}.npz") for process in range(count)]
+    return {name: np.concatenate([share[name] for share in shares]) for name in shares[0]}
+
+
+def earlier(workdir: files.Path, step: int) -> files.Path | None:
+    """The report of the first bad step after `step` that a start before this one met."""
+    folder = workdir / FOLDER
+    steps = [int(p.name) for p in folder.iterdir()] if folder.is_dir() else []
+    return min(
+        (folder / str(s) for s in steps if s > step), key=lambda p: int(p.name), default=None
+    )
+
+
+def _load(path: files.Path) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(path.read_bytes())) as arrays:
+        return dict(arrays)

@@ -1,0 +1,144 @@
+"""The training state, its optimiser and one step of it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from ml_collections import ConfigDict
+
+from pinet_jax.errors import UserError
+from pinet_jax.methods.pinet import network
+from pinet_jax.methods.pinet.losses import compute_loss, count_batch
+from pinet_jax.methods.pinet.network import PINet
+from pinet_jax.runtime import devices
+
+
+@struct.dataclass
+class TrainState:
+    """All that training changes.
+
+    Attributes:
+        step: int32, number of steps taken.
+        params: the network's parameters.
+        batch_stats: running statistics of its batch normalisations.
+        opt_state: Adam's moments.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+
+def learning_rate(config: ConfigDict, steps_per_epoch: float) -> optax.Schedule:
+    """Step -> learning rate: divided by 10 at set epochs, or a cosine to zero.
+
+    Raises:
+        UserError: unknown schedule.
+    """
+    train = config.train
+    if train.schedule == "cosine":
+        schedule = optax.cosine_decay_schedule(
+            train.learning_rate, total_steps(config, steps_per_epoch)
+        )
+    elif train.schedule != "step":
+        raise UserError(f"config.train.schedule: '{train.schedule}' is neither step nor cosine.")
+    else:
+        drops = {round(epoch * steps_per_epoch): 0.1 for epoch in train.drop_epochs}
+        schedule = optax.piecewise_constant_schedule(train.learning_rate, drops)
+    if not train.warmup_steps:
+        return schedule
+    return lambda step: schedule(step) * jnp.minimum(1.0, (step + 1) / train.warmup_steps)
+
+
+def total_steps(config: ConfigDict, steps_per_epoch: float) -> int:
+    """Steps of the whole training."""
+    return max(1, round(config.train.epochs * steps_per_epoch))
+
+
+def make_optimizer(schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Adam with PyTorch's constants, which are Optax's too."""
+    return optax.adam(schedule)
+
+
+def create_state(model: PINet, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    """Fresh parameters and moments."""
+    variables = network.init(model, seed)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(variables["params"]),
+    )
+
+
+def train_step(
+    state: TrainState,
+    batch: dict[str, jax.Array],
+    *,
+    model: PINet,
+    optimizer: optax.GradientTransformation,
+    config: ConfigDict,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step on one device's share of the batch; reduces over parallel.AXIS.
+
+    The share is worked off in config.train.accumulation parts, one after the other.
+    Loss and gradients are those of the whole batch, however it is divided. Batch
+    statistics are of a part: of its images on this device, or on all with
+    config.bn_sync.
+
+    Running statistics are averaged over parts and devices at every step: they are
+    linear in the batch statistics, so this equals averaging them once before saving.
+    """
+    accumulation = config.train.accumulation
+    parts = jax.tree.map(lambda x: x.reshape(accumulation, -1, *x.shape[1:]), batch)
+    counts = _sum_over(parts, lambda part: count_batch(model, part, config))
+    counts = jax.lax.psum(counts, devices.AXIS)
+
+    def gradients(part):
+        def loss(params):
+            return compute_loss(model, params, state.batch_stats, part, config, counts)
+
+        return jax.grad(loss, has_aux=True)(state.params)
+
+    sums = jax.lax.pmean(_sum_over(parts, gradients), devices.AXIS)
+    grads, (metrics, batch_stats) = jax.tree.map(lambda x: x / accumulation, sums)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    state = TrainState(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+    )
+    return state, metrics | {"gradient_norm": optax.global_norm(grads)}
+
+
+def _sum_over(parts: Any, function: Callable[[Any], Any]) -> Any:
+    """The sum of function(part) over the leading axis, with one part in memory at a time."""
+    first = jax.tree.map(lambda x: x[0], parts)
+    if len(jax.tree.leaves(parts)[0]) == 1:  # no loop, which XLA would optimise less
+        return function(first)
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, function(part)), None
+
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first))
+    return jax.lax.scan(add, zeros, parts)[0]
+
+
+def device_step(
+    model: PINet, optimizer: optax.GradientTransformation, config: ConfigDict
+) -> devices.Step:
+    """`train_step` of one device, to be mapped over all of them."""
+    return functools.partial(train_step, model=model, optimizer=optimizer, config=config)
+
+
+def make_train_step(
+    model: PINet, optimizer: optax.GradientTransformation, config: ConfigDict
+) -> devices.Step:
+    """`train_step` compiled over all devices, by config.parallel."""
+    return devices.map_step(device_step(model, optimizer, config), config.parallel)

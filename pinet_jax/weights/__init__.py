@@ -1,0 +1,1 @@
+"""Weights on disk: checkpoints, and the files of other programs."""

@@ -1,0 +1,115 @@
+import re
+
+import pytest
+
+from pinet_jax import skeletons
+from pinet_jax.config import load_config
+from pinet_jax.errors import UserError
+from pinet_jax.weights import convert, fit
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def shapes(name: str, **overrides) -> Shapes:
+    """Of the weights of a shipped config's model."""
+    changes = {field.replace("__", "."): value for field, value in overrides.items()}
+    return {n: s for n, (_, s) in convert._entries(load_config(name, changes)).items()}
+
+
+@pytest.fixture(scope="module")
+def coco() -> Shapes:
+    return shapes("coco")
+
+
+@pytest.fixture(scope="module")
+def crowdpose() -> Shapes:
+    return shapes("crowdpose")
+
+
+def test_fitting_weights_raise_nothing(coco):
+    fit.check(coco, coco, load_config("coco"))
+
+
+def test_the_shipped_config_that_fits_is_named(coco, crowdpose):
+    with pytest.raises(UserError) as error:
+        fit.check(crowdpose, coco, load_config("coco"))
+    message = str(error.value)
+    assert re.search(r"ppg\.heatmap_head\.weight has shape \(14, 480, 1, 1\), the config wants "
+                     r"\(17, 480, 1, 1\)", message)  # fmt: skip
+    assert "unknown pr.gconv_layers.2.gconv1.conv.weight (480, 480)" in message
+    assert "Use configs/crowdpose.py, or add --config.dataset.skeleton=crowdpose " in message
+    assert message.endswith("--config.model.graph_layers=3.")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "advice"),
+    [
+        ({"model__width": 18}, "No shipped config has this model: add --config.model.width=18."),
+        ({"model__refinement": False}, "add --config.model.refinement=False."),
+        ({"model__partition": "center"}, "add --config.model.partition=center."),
+        ({"model__modules": (1, 1, 2)}, "add --config.model.modules=(1,1,2)."),
+        ({"model__graph_layers": 3}, "Use configs/ochuman.py, or add --config.model.graph_layers"),
+    ],
+)
+def test_the_overrides_that_fit_are_named(overrides, advice):
+    given = shapes("coco", **overrides)
+    text = fit.advice(given, load_config("coco"))
+    assert advice in text
+    flags = dict(re.findall(r"--config\.([\w.]+)=(\S+?)[.]?(?=\s|$)", text))
+    assert set(flags) == {field.replace("__", ".") for field in overrides}
+
+
+def test_a_partition_with_as_many_parts_is_no_difference(coco):
+    given = shapes("coco", model__partition="head", model__graph_layers=1)
+    config = load_config("coco", {"model.partition": "head"})
+    assert fit.advice(given, config).endswith("add --config.model.graph_layers=1.")
+
+
+def test_weights_of_a_skeleton_of_ones_own():
+    def config(partition):
+        own = load_config("coco").copy_and_resolve_references().unlock()
+        names = ("head", "left_hand", "right_hand")
+        skeleton = skeletons.Skeleton(
+            name="stick",
+            keypoints=names,
+            flip_order=skeletons.mirror(names),
+            limbs=((0, 1), (0, 2)),
+            sigmas=(0.1, 0.1, 0.1),
+            partitions={"part-large": ((0,), (1, 2)), "center": ((0, 1, 2),)},
+        )
+        skeletons.use(own, skeleton)
+        own.model.partition = partition
+        return own.lock()
+
+    given = {n: s for n, (_, s) in convert._entries(config("center")).items()}
+    assert fit.advice(given, config("part-large")).endswith("add --config.model.partition=center.")
+
+
+def test_a_backbone_fits_every_config_of_its_width(coco):
+    given = {n.removeprefix("backbone."): s for n, s in coco.items() if n.startswith("backbone.")}
+    text = fit.advice(given, load_config("demo"))
+    assert "Use configs/coco.py, configs/crowdpose.py, configs/ochuman.py" in text
+
+
+def test_a_damaged_file_gets_no_config(coco):
+    given = {n: s for n, s in coco.items() if n != "pr.adj"}
+    with pytest.raises(UserError, match=r"missing pr\.adj \(17, 17\)\. No config fits better"):
+        fit.check(given, coco, load_config("coco"))
+
+
+@pytest.mark.parametrize("given", [{}, {"fc.weight": (3, 2)}])
+def test_another_kind_of_network(given, coco):
+    with pytest.raises(UserError, match="another kind of network"):
+        fit.check(given, coco, load_config("coco"))
+
+
+def test_a_long_list_is_cut_and_shows_each_kind():
+    wanted = {f"a.{i}": (1,) for i in range(100)} | {f"b.{i}": (1,) for i in range(100)}
+    given = {f"a.{i}": (2,) for i in range(100)} | {"c": (3,)}
+    with pytest.raises(UserError) as error:
+        fit.check(given, wanted, load_config("coco"))
+    message = str(error.value)
+    assert "201 entries: 100 misshapen, 100 missing, 1 unknown" in message
+    assert "a.0 has shape (2,), the config wants (1,); missing b.0 (1,); unknown c (3,)" in message
+    assert f"and {201 - fit.LISTED} more" in message
