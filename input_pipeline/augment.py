@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
 
+from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.errors import UserError
-from pinet_jax.inference.network_input import HEATMAP_STRIDE
 
 TRANSLATION_UNIT = 200.0  # the crop side in units of config.augmentation.translation
 

@@ -13,8 +13,8 @@ from input_pipeline.storage import splits
 from input_pipeline.storage.reader import Example, PreparedSplit
 from input_pipeline.tf_stream import numpy_stream
 from pinet_jax import skeletons
+from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.errors import UserError
-from pinet_jax.inference.network_input import HEATMAP_STRIDE
 
 Batch = dict[str, np.ndarray]
 

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from input_pipeline.synthcrowd.render import TILE, Scene, render_scene
 from pinet_jax import skeletons
+from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.errors import UserError
-from pinet_jax.inference.network_input import HEATMAP_STRIDE
 from pinet_jax.runtime import devices
 
 SPLITS = ("train", "val")  # disjoint families of scenes; the stream is of the first

@@ -10,13 +10,25 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from pinet_jax.backbones.layers import CONV_INITS, BatchNorm, Conv
+
+HEATMAP_STRIDE = 4  # input pixels a pixel of F: the stem's two stride-2 convolutions
+NETWORK_STRIDE = 32  # of the coarsest branch; inputs must be multiples of it
+
+# ImageNet statistics of RGB in [0, 1], which the released backbone was trained with.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 
 Map = Float[Array, "b h w c"]
 EXPANSION = 4  # of a bottleneck's channels
 NUM_BRANCHES = 4
+
+
+def normalise(image: UInt8[Array, "*b h w 3"]) -> Float[Array, "*b h w 3"]:
+    """RGB in 0..255 to float32 with ImageNet's mean 0 and deviation 1 a channel."""
+    return (image.astype(jnp.float32) / 255 - jnp.array(MEAN)) / jnp.array(STD)
 
 
 class HRNet(nn.Module):

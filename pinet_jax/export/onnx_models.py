@@ -13,11 +13,10 @@ from jaxtyping import Array, Float, Int, UInt8
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
-from pinet_jax.backbones.preprocess import normalise
+from pinet_jax.backbones.hrnet import HEATMAP_STRIDE, normalise
 from pinet_jax.errors import UserError
 from pinet_jax.export import pinet_onnx, stablehlo
 from pinet_jax.export.stablehlo import Size, Variables
-from pinet_jax.inference.network_input import HEATMAP_STRIDE
 from pinet_jax.methods.pinet.candidates import score_maps, view_maps
 from pinet_jax.methods.pinet.network import PINet
 from pinet_jax.runtime.progress import Progress

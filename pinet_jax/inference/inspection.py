@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from ml_collections import ConfigDict
 
-from pinet_jax.backbones.preprocess import normalise
-from pinet_jax.inference.network_input import HEATMAP_STRIDE, prepare
+from pinet_jax.backbones.hrnet import HEATMAP_STRIDE, normalise
+from pinet_jax.inference.network_input import prepare
 from pinet_jax.methods.pinet import network
 from pinet_jax.methods.pinet.candidates import (
     Candidates,

@@ -15,11 +15,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from pinet_jax.backbones.hrnet import NETWORK_STRIDE
 from pinet_jax.errors import UserError
 
-HEATMAP_STRIDE = 4  # input pixels a heatmap pixel: the stem's two stride-2 convolutions
 LONG_SIDE_MULTIPLE = 64  # of the released test procedure, at scale 1
-NETWORK_STRIDE = 32  # of HRNet's coarsest branch; inputs must be multiples of it
 WARP_LIMIT = 2**15 - 2  # OpenCV's warps take no longer side
 
 

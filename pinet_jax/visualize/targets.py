@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons, visualize
-from pinet_jax.inference.network_input import HEATMAP_STRIDE
+from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.methods.pinet.targets import Targets, part_centers, render_targets
 
 PANEL_INCHES, DPI = 4.2, 110

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from pinet_jax.inference.network_input import HEATMAP_STRIDE
+from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.skeletons import Parts
 
 

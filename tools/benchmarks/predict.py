@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from ml_collections import ConfigDict
 
-from pinet_jax.backbones.preprocess import normalise
+from pinet_jax.backbones.hrnet import normalise
 from pinet_jax.inference.predictor import predict_here
 from pinet_jax.methods.pinet import candidates as inference
 from pinet_jax.methods.pinet import network

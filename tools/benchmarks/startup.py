@@ -10,7 +10,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
-from pinet_jax.inference.network_input import HEATMAP_STRIDE
+from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.methods.pinet import candidates as inference
 from pinet_jax.methods.pinet import network
 from pinet_jax.runtime import devices

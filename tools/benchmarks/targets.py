@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
-from pinet_jax.inference.network_input import HEATMAP_STRIDE
+from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.methods.pinet.targets import render_targets
 from tools.benchmarks import crowds, looped_targets, timing
 

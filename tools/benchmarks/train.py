@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
-from pinet_jax.inference.network_input import HEATMAP_STRIDE
+from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.methods.pinet import network
 from pinet_jax.runtime import devices
 from pinet_jax.training import step as training

@@ -15,9 +15,8 @@ from jaxtyping import Array, Bool, Float, Int32, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
-from pinet_jax.backbones.preprocess import normalise
+from pinet_jax.backbones.hrnet import HEATMAP_STRIDE, normalise
 from pinet_jax.inference.fusion import AnyArray, People, join
-from pinet_jax.inference.network_input import HEATMAP_STRIDE
 from pinet_jax.methods.pinet.decoding import find_peaks, keypoint_scores, read_poses
 from pinet_jax.methods.pinet.network import PINet
 from pinet_jax.methods.pinet.ppg import Maps

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax.extend import core
 from ml_collections import ConfigDict
 
+from pinet_jax.backbones.hrnet import HEATMAP_STRIDE, NETWORK_STRIDE
 from pinet_jax.errors import UserError
-from pinet_jax.inference.network_input import HEATMAP_STRIDE, NETWORK_STRIDE
 from pinet_jax.methods.pinet import network
 
 BACKBONE, HEADS, REFINEMENT = "backbone", "PPG heads", "PR"

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int32
 
-from pinet_jax.inference.network_input import HEATMAP_STRIDE
+from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.methods.sampling import read_pixels
 
 

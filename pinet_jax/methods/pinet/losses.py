@@ -8,7 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
-from pinet_jax.backbones.preprocess import normalise
+from pinet_jax.backbones.hrnet import normalise
 from pinet_jax.methods.pinet.ppg import Maps
 from pinet_jax.methods.pinet.targets import Targets, is_released, render_targets
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from pinet_jax.backbones.preprocess import normalise
+from pinet_jax.backbones.hrnet import normalise
 from pinet_jax.errors import UserError
 from pinet_jax.methods.pinet import losses
 from pinet_jax.methods.pinet import network as pinet

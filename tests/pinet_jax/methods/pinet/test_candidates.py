@@ -8,7 +8,7 @@ import pytest
 
 from configs.base import get_config
 from pinet_jax import skeletons
-from pinet_jax.backbones.preprocess import normalise
+from pinet_jax.backbones.hrnet import normalise
 from pinet_jax.inference.fusion import suppress_and_fuse
 from pinet_jax.inference.network_input import prepare
 from pinet_jax.methods.pinet import candidates as inference

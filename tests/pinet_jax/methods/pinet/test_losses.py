@@ -10,7 +10,7 @@ import pytest
 
 from configs.base import get_config
 from pinet_jax import skeletons
-from pinet_jax.backbones.preprocess import normalise
+from pinet_jax.backbones.hrnet import normalise
 from pinet_jax.methods.pinet import network
 from pinet_jax.methods.pinet.losses import (
     compute_loss,
