@@ -22,6 +22,7 @@ test: $(READY)  ## every test
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 clean:  ## the demo's results and the environment
 	rm -rf .venv $(DEMO)

@@ -16,9 +16,11 @@ import pathlib
 from absl import flags
 from ml_collections import ConfigDict
 
+from input_pipeline.source import Source
 from pinet_jax import program
+from pinet_jax.config import check_same_model, with_fields
 from pinet_jax.errors import UserError
-from pinet_jax.runtime import files, hosts
+from pinet_jax.runtime import hosts
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of train.py; its newest checkpoint.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A checkpoint, instead of --workdir.")
@@ -49,11 +51,12 @@ def main(_: list[str]) -> None:
 
 
 def _score_file(config: ConfigDict) -> None:
-    from pinet_jax.evaluation import loop as eval_loop
-    from pinet_jax.evaluation import results as results_files
+    from pinet_jax.evaluation import loop
+    from pinet_jax.evaluation.results import read_results
 
-    results = results_files.read_results(RESULTS.value)
-    annotations = ANNOTATIONS.value or eval_loop.annotations_path(config)
+    results = read_results(RESULTS.value)
+    data = Source(config)
+    annotations = ANNOTATIONS.value or data.eval_annotations()
     if annotations is None:
         raise UserError(
             f"There is no ground truth of {config.dataset.eval_split}: its benchmark's server "
@@ -62,10 +65,13 @@ def _score_file(config: ConfigDict) -> None:
     header = {"results": RESULTS.value}
     load_images = None
     if not ANNOTATIONS.value:
-        header["data"] = f"{config.dataset.name} {config.dataset.eval_split}"
-        load_images = eval_loop.image_loader(config)
-    eval_loop.score(
-        *(config, results, annotations, OUT.value),
+        header["data"] = data.eval_name
+        load_images = loop.image_loader(data)
+    loop.score(
+        config,
+        results,
+        annotations,
+        OUT.value,
         name=f"'{RESULTS.value}'",
         header=header,
         load_images=load_images,
@@ -75,40 +81,23 @@ def _score_file(config: ConfigDict) -> None:
 
 
 def _evaluate_model(config: ConfigDict) -> None:
-    from pinet_jax.evaluation import loop as eval_loop
+    from pinet_jax.evaluation import loop
+    from pinet_jax.weights.reading import load_newest
 
     path = WORKDIR.value or CHECKPOINT.value
-    model, trained, variables = _load(path)
-    eval_loop.check_same_model(config, trained)
+    model, trained, variables = load_newest(path)
+    check_same_model(config, trained)
     out = pathlib.Path(OUT.value or pathlib.Path(path) / f"eval_{config.dataset.eval_split}")
-    _say(eval_loop.describe_split(config))
+    data = Source(config)
+    _say(loop.describe_split(config, data))
+    runs = {out: config}
     if COMPARE_FUSION.value:
-        config.eval.pose_fusion = False
-        _evaluate(config, variables, out / "without_fusion", model)
-        config.eval.pose_fusion = True
-    _evaluate(config, variables, out, model)
-
-
-def _load(path: str) -> tuple[str, ConfigDict, dict]:
-    """The name of the checkpoint that is read, its config and its variables."""
-    from pinet_jax.weights import checkpoints, reading
-
-    def read(folder: files.Path) -> tuple[str, ConfigDict, dict]:
-        step = f" (step {folder.name})" if folder.name.isdigit() else ""
-        return f"{folder}{step}", *checkpoints.load_variables(folder)
-
-    workdir = files.to_path(path)
-    if (workdir / reading.FOLDER).is_dir():
-        return reading.newest_readable(workdir, read)[0]
-    return read(workdir)
-
-
-def _evaluate(config: ConfigDict, variables: dict, out: pathlib.Path, model: str) -> None:
-    from pinet_jax.evaluation import loop as eval_loop
-
-    _say(f"{'with' if config.eval.pose_fusion else 'without'} pose fusion:")
-    eval_loop.evaluate(config, variables, out, model)
-    _say(f"results and pictures: {out}")
+        without, with_fusion = (with_fields(config, {"eval.pose_fusion": f}) for f in (False, True))
+        runs = {out / "without_fusion": without, out: with_fusion}
+    for folder, settings in runs.items():
+        _say(f"{'with' if settings.eval.pose_fusion else 'without'} pose fusion:")
+        loop.evaluate(settings, variables, data, folder, model)
+        _say(f"results and pictures: {folder}")
 
 
 def _say(text: str) -> None:

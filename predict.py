@@ -25,7 +25,7 @@ from pinet_jax.media.images import SUFFIXES, find_images
 from pinet_jax.media.predictions import PredictionFiles
 from pinet_jax.media.run import Artist, Finder, Run, picture_names
 from pinet_jax.runtime import files
-from pinet_jax.weights import checkpoints
+from pinet_jax.weights import reading
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of train.py or one checkpoint of it.")
 OUT = flags.DEFINE_string("out", None, "Folder for the pictures, videos and predictions.")
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"--{flag.name} is missing: see predict.py --help.")
     if files.is_cloud(OUT.value):
         raise UserError(f"--out: '{OUT.value}' is a URL: name a folder of this computer.")
-    config, variables = checkpoints.load_variables(CHECKPOINT.value)
+    config, variables = reading.load_variables(CHECKPOINT.value)
     named = program.override(config, arguments)[1:]
     program.enable_compilation_cache(config)
     failures = (

@@ -11,9 +11,10 @@ import sys
 
 from absl import flags
 
+from input_pipeline.source import Source
 from pinet_jax import program
 from pinet_jax.errors import UserError
-from pinet_jax.training import loop as train_loop
+from pinet_jax.training import loop
 from pinet_jax.training.stopping import Stopped
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and pictures.")
@@ -24,7 +25,8 @@ def main(_: list[str]) -> int:
     if not WORKDIR.value:
         raise UserError("--workdir is missing: name a folder for checkpoints and logs.")
     try:
-        train_loop.train(program.config_from_flags(), WORKDIR.value)
+        config = program.config_from_flags()
+        loop.train(config, WORKDIR.value, Source(config))
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return stopped.exit_code

@@ -48,6 +48,7 @@ def get_config() -> ConfigDict:
     config.synthcrowd.num_val = 500
 
     config.model = ConfigDict()
+    config.model.method = "pinet"  # see pinet_jax/methods
     config.model.width = 32  # channels of HRNet's finest branch: 18, 32, 48
     config.model.stem_width = 64
     config.model.bottlenecks = 4  # in stage 1

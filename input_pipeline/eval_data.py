@@ -1,41 +1,20 @@
 """Batches to test on, as tf.data: every image once, images of one size together."""
 
-import dataclasses
-import pathlib
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from input_pipeline.quiet_tf import tf
 from input_pipeline.storage import splits
 from input_pipeline.storage.reader import Index
 from input_pipeline.tf_stream import numpy_stream
+from pinet_jax.data import EvalBatch, Persons
 from pinet_jax.errors import UserError
 from pinet_jax.inference import network_input
 
 PREFETCH = 2  # batches
-
-Persons = dict[str, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalBatch:
-    """Images of one network size.
-
-    Attributes:
-        images: network inputs, RGB, one a scale of config.eval.scales.
-        to_image: from pixels of the scale-1 network input to image pixels.
-        image_id: of the dataset.
-        valid: False where an image only fills the batch up.
-    """
-
-    images: tuple[UInt8[np.ndarray, "b h w 3"], ...]
-    to_image: Float[np.ndarray, "b 2 3"]
-    image_id: Int[np.ndarray, " b"]
-    valid: Bool[np.ndarray, " b"]
 
 
 def eval_batches(
@@ -84,17 +63,6 @@ def eval_batches(
     )
 
 
-def num_eval_images(config: ConfigDict, split: str) -> int:
-    """Number of images in the split, those without a person included."""
-    return len(splits.open_split(config, split))
-
-
-def image_ids_with_people(config: ConfigDict, split: str) -> list[int]:
-    """Ids of the images with any labelled keypoint, rising."""
-    index = splits.open_split(config, split).index
-    return sorted(index.image_id[index.num_keypoints > 0].tolist())
-
-
 def load_images(
     config: ConfigDict, split: str, image_ids: Iterable[int]
 ) -> list[tuple[UInt8[np.ndarray, "h w 3"], Persons]]:
@@ -120,16 +88,6 @@ def load_images(
     return result
 
 
-def annotations_path(config: ConfigDict, split: str) -> pathlib.Path:
-    """The split's ground truth as a COCO-format JSON file, for scoring."""
-    return splits.annotations_path(config, split)
-
-
-def is_scored(config: ConfigDict, split: str) -> bool:
-    """Whether there is a ground truth; COCO keeps that of test-dev to its server."""
-    return splits.is_scored(config, split)
-
-
 def plan_batches(
     sizes: Iterable[tuple], batch_size: int, host_count: int
 ) -> list[list[tuple[int, bool]]]:
@@ -140,24 +98,19 @@ def plan_batches(
         batch_size: places in a batch.
         host_count: every size gets a multiple of so many batches, hosts taking turns.
     """
-    groups = defaultdict(list)
-    for number, size in enumerate(sizes):
-        groups[size].append((number, True))
+    round_size = batch_size * host_count
     batches = []
-    for size in sorted(groups):
-        places = groups[size]
-        round_size = batch_size * host_count
-        places += [(places[-1][0], False)] * (-len(places) % round_size)
-        batches += [places[i : i + batch_size] for i in range(0, len(places), batch_size)]
+    for numbers in network_input.plan_batches(sizes, lambda _: round_size):
+        places = [(number, True) for number in numbers]
+        places += [(numbers[-1], False)] * (round_size - len(places))
+        batches += [places[i : i + batch_size] for i in range(0, round_size, batch_size)]
     return batches
 
 
 def _network_sizes(index: Index, config: ConfigDict) -> list[tuple]:
     return [
         tuple(
-            network_input.network_size(
-                int(height), int(width), config.eval.input_size, scale, config.eval.square
-            )
+            network_input.eval_size(int(height), int(width), config, scale)
             for scale in config.eval.scales
         )
         for height, width in zip(index.height, index.width, strict=True)

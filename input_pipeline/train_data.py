@@ -14,9 +14,8 @@ from input_pipeline.storage.reader import Example, PreparedSplit
 from input_pipeline.tf_stream import numpy_stream
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
+from pinet_jax.data import Batch
 from pinet_jax.errors import UserError
-
-Batch = dict[str, np.ndarray]
 
 PREFETCH = 2  # batches
 _ORDER, _CROP = 0, 1  # independent random streams of one seed
@@ -38,9 +37,7 @@ def train_batches(
         host_count: number of equal shares.
 
     Yields:
-        image uint8 [B, S, S, 3]; keypoints float32 [B, P, K, 3] (x, y input pixels, v);
-        area float32 [B, P] (0 on padding); region_mask bool [B, S/4, S/4];
-        image_id int64 [B]; num_dropped int32 [B], persons that found no slot.
+        This host's share of each batch, see pinet_jax/data.py.
 
     Raises:
         UserError: bad data or limits, no image to train on, or a batch that hosts cannot share.

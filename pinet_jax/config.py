@@ -1,14 +1,19 @@
-"""Loading a config by name or path, with dotted overrides."""
+"""A config by name or path or from disk, with dotted overrides."""
 
 import importlib.util
+import json
+import os
 import pathlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from pinet_jax.errors import UserError
+from pinet_jax.runtime import files
 
+SKELETON_FIELDS = ("skeleton", "custom_skeleton")  # of config.dataset
 CONFIG_DIR = pathlib.Path(__file__).resolve().parent.parent / "configs"
 
 
@@ -35,6 +40,14 @@ def load_config(name: str, overrides: Mapping[str, Any] | None = None) -> Config
     return config
 
 
+def with_fields(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
+    """A locked copy with other values of some dotted fields."""
+    changed = config.copy_and_resolve_references().lock()
+    for field, value in fields.items():
+        set_field(changed, field, value)
+    return changed
+
+
 def set_field(config: ConfigDict, field: str, value: Any) -> None:
     """Sets the dotted `field`; UserError if the config has no such field."""
     try:
@@ -43,3 +56,75 @@ def set_field(config: ConfigDict, field: str, value: Any) -> None:
         raise UserError(f"The config has no field '{field}'; see configs/base.py.") from None
     except TypeError as error:
         raise UserError(f"config.{field}: {error}.") from None
+
+
+def check_same_model(config: ConfigDict, trained: ConfigDict) -> None:
+    """UserError unless the checkpoint's config describes the same network and skeleton.
+
+    Everything else may differ: a model trained on COCO can be tested on OCHuman.
+    """
+    wanted, saved = (
+        {**c.model.to_dict(), **{f"dataset.{name}": c.dataset[name] for name in SKELETON_FIELDS}}
+        for c in (config, trained)
+    )
+    for field, value in wanted.items():
+        # How fresh weights are drawn does not matter to trained ones.
+        if saved.get(field) != value and field != "conv_init":
+            name = field if "." in field else f"model.{field}"
+            raise UserError(
+                f"The checkpoint is of another config: config.{name} is {saved.get(field)!r} there "
+                f"and {value!r} here; evaluate with the config it was trained with, or set this "
+                "field as there."
+            )
+
+
+def save_config(workdir: str | os.PathLike, config: ConfigDict) -> None:
+    """Writes WORKDIR/config.json, making the folder if absent."""
+    text = json.dumps(config.to_dict(), indent=2) + "\n"
+    files.write_text(files.make_folder(workdir) / "config.json", text)
+
+
+def read_config(workdir: str | os.PathLike) -> ConfigDict:
+    """The config in WORKDIR/config.json, locked; UserError if it is absent or damaged."""
+    path = files.to_path(workdir) / "config.json"
+    try:
+        return config_from_json(json.loads(path.read_text(encoding="utf-8")), path)
+    except OSError as error:
+        raise UserError(f"Cannot read '{path}' ({error.strerror}): is it a workdir?") from None
+    except (ValueError, AttributeError):
+        raise UserError(f"'{path}' is damaged: write it anew by starting train.py.") from None
+
+
+def config_from_json(tree: Mapping[str, Any], where: str | os.PathLike) -> ConfigDict:
+    """The locked config of its JSON form.
+
+    Fields that came into the library after it was written get the values of
+    configs/base.py, and a line on standard error names them.
+    """
+    config = _tuples(tree)
+    added = list(_fill(config, load_config("base").to_dict()))
+    if added:
+        print(
+            f"'{where}' is older than config.{', config.'.join(added)}: "
+            "taken from configs/base.py.",
+            file=sys.stderr,
+            flush=True,
+        )
+    return ConfigDict(config).lock()
+
+
+def _tuples(value: Any) -> Any:
+    """Configs hold tuples, never lists, so JSON's arrays are tuples."""
+    if isinstance(value, Mapping):
+        return {name: _tuples(item) for name, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _fill(config: dict, base: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Adds the fields of `base` that `config` lacks; yields their names."""
+    for field, value in base.items():
+        if field not in config:
+            config[field] = value
+            yield prefix + field
+        elif isinstance(value, Mapping):
+            yield from _fill(config[field], value, f"{prefix}{field}.")

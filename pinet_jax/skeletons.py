@@ -65,23 +65,23 @@ class Skeleton:
             )
         return self.partitions[partition]
 
-    def part_flip_order(self, partition: str) -> tuple[int, ...]:
-        """S indices: part j of a mirrored person is part part_flip_order[j] of the original.
+    def part_flip_order(self, parts: Parts) -> tuple[int, ...]:
+        """S indices: part j of a mirrored person is part part_flip_order(parts)[j] of the original.
 
         Raises:
             UserError: the mirror image of some part is no part.
         """
-        parts = [frozenset(part) for part in self.parts(partition)]
+        sets = [frozenset(part) for part in parts]
         mirrored = [frozenset(self.flip_order[k] for k in part) for part in parts]
         for part, twin in zip(parts, mirrored, strict=True):
-            if twin not in parts:
+            if twin not in sets:
                 names = ", ".join(self.keypoints[k] for k in sorted(part))
                 raise UserError(
-                    f"config.eval.flip: partition '{partition}' of skeleton '{self.name}' has the "
-                    f"part ({names}) without its mirror image, so that mirrored images cannot be "
-                    "asked: set config.eval.flip to False."
+                    f"config.eval.flip: of skeleton '{self.name}' the part ({names}) stands in the "
+                    "partition without its mirror image, so that mirrored images cannot be asked: "
+                    "set config.eval.flip to False."
                 )
-        return tuple(map(parts.index, mirrored))
+        return tuple(map(sets.index, mirrored))
 
 
 def mirror(names: tuple[str, ...]) -> tuple[int, ...]:

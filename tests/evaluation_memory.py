@@ -16,7 +16,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import numpy as np
 
-from input_pipeline import eval_data
+from pinet_jax.data import EvalBatch
 from pinet_jax.evaluation import loop as eval_loop
 from pinet_jax.methods.pinet import network
 from tests import tiny
@@ -31,20 +31,23 @@ def resident_of_batches(images: int) -> list[int]:
     config = tiny.config(**{"eval.batch_size": BATCH})
     resident = []
 
-    def batches(*_) -> Iterator[eval_data.EvalBatch]:
-        rng = np.random.default_rng(0)
-        for first in range(0, images, BATCH):
-            resident.append(_resident())
-            yield eval_data.EvalBatch(
-                images=(rng.integers(0, 256, (BATCH, tiny.SIZE, tiny.SIZE, 3), np.uint8),),
-                to_image=np.tile(np.eye(2, 3, dtype=np.float32), (BATCH, 1, 1)),
-                image_id=np.arange(first, first + BATCH),
-                valid=np.ones(BATCH, bool),
-            )
+    class Noise:
+        def num_eval_images(self) -> int:
+            return images
 
-    eval_data.eval_batches = batches
-    eval_data.num_eval_images = lambda *_: images
-    results = eval_loop.predict_split(config, tiny.random_variables(network.build(config)), "val")
+        def eval_batches(self) -> Iterator[EvalBatch]:
+            rng = np.random.default_rng(0)
+            for first in range(0, images, BATCH):
+                resident.append(_resident())
+                yield EvalBatch(
+                    images=(rng.integers(0, 256, (BATCH, tiny.SIZE, tiny.SIZE, 3), np.uint8),),
+                    to_image=np.tile(np.eye(2, 3, dtype=np.float32), (BATCH, 1, 1)),
+                    image_id=np.arange(first, first + BATCH),
+                    valid=np.ones(BATCH, bool),
+                )
+
+    variables = tiny.random_variables(network.build(config))
+    results = eval_loop.predict_split(config, variables, Noise())
     print(f"{len(results)} people in {images} images")
     return resident
 

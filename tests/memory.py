@@ -12,9 +12,10 @@ import pathlib
 import sys
 import tempfile
 
+from tests import runs
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-from pinet_jax.training import loop as train_loop
 from pinet_jax.training import step_metrics
 from tests import tiny
 
@@ -34,7 +35,7 @@ def resident_of_steps(steps: int) -> list[int]:
     step_metrics.StepMetrics.add = noting
     settings = {"train.epochs": steps / 4, "train.checkpoint_every": 25, "train.log_every": 10}
     with tempfile.TemporaryDirectory() as workdir:
-        train_loop.train(tiny.config(**settings), workdir)
+        runs.train(tiny.config(**settings), workdir)
     return resident
 
 

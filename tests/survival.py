@@ -20,6 +20,8 @@ import subprocess
 import sys
 import time
 
+from pinet_jax.weights import reading
+from tests import runs
 from tests.paths import ROOT
 
 IMAGES = "images.txt"  # one line a step taken: its number and its image ids
@@ -56,7 +58,6 @@ def config_of(steps: int):
 
 def train(workdir: pathlib.Path, steps: int) -> None:
     """Trains, and notes the images of every step that is taken."""
-    from pinet_jax.training import loop as train_loop
     from pinet_jax.training import step_metrics
 
     add = step_metrics.StepMetrics.add
@@ -68,7 +69,7 @@ def train(workdir: pathlib.Path, steps: int) -> None:
 
     step_metrics.StepMetrics.add = noting
     workdir.mkdir(parents=True, exist_ok=True)
-    train_loop.train(config_of(steps), str(workdir))
+    runs.train(config_of(steps), workdir)
 
 
 def kill_and_compare(kills: int, folder: pathlib.Path, seed: int, steps: int = STEPS) -> Outcome:
@@ -153,7 +154,6 @@ def _same_state(alone: pathlib.Path, killed: pathlib.Path, steps: int) -> bool:
 
     from pinet_jax.methods.pinet import network
     from pinet_jax.training import step as training
-    from pinet_jax.weights import checkpoints
 
     config = config_of(steps)
     optimizer = training.make_optimizer(training.learning_rate(config, 4))
@@ -161,7 +161,7 @@ def _same_state(alone: pathlib.Path, killed: pathlib.Path, steps: int) -> bool:
         lambda: training.create_state(network.build(config), optimizer, config.seed)
     )
     a, b = (
-        checkpoints.load_state(workdir / "checkpoints" / str(steps), shapes)
+        reading.load_state(workdir / "checkpoints" / str(steps), shapes)
         for workdir in (alone, killed)
     )
     same = jax.tree.map(lambda x, y: x.tobytes() == y.tobytes(), a, b)

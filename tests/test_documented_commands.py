@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pinet_jax.config import load_config
+from pinet_jax.config import load_config, save_config
 from pinet_jax.methods.pinet import network
 from pinet_jax.weights import checkpoints
 from tests import programs, tiny
@@ -116,7 +116,7 @@ def reader(tmp_path_factory):
             (folder / path.name).symlink_to(path)
     config = tiny.config(**{"eval.input_size": 128})  # as the demo
     workdir = folder / "runs" / "demo"
-    checkpoints.save_config(workdir, config)
+    save_config(workdir, config)
     variables = tiny.random_variables(network.build(config))
     with checkpoints.Checkpoints(workdir, keep=2) as saved:
         for step in (1, 2):

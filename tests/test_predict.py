@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pinet_jax.config import load_config
+from pinet_jax.config import load_config, save_config
 from pinet_jax.media.videos import open_video
 from pinet_jax.methods.pinet import network
 from pinet_jax.weights import checkpoints
@@ -31,7 +31,7 @@ def workdir(tmp_path_factory):
     """A checkpoint of a tiny model with random weights."""
     folder = tmp_path_factory.mktemp("workdir")
     config = load_config("base", TINY)
-    checkpoints.save_config(folder, config)
+    save_config(folder, config)
     with checkpoints.Checkpoints(folder, keep=1) as saved:
         saved.save({"step": np.array(1), **random_variables(network.build(config))})
     return folder

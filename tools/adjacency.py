@@ -15,12 +15,13 @@ from absl import flags
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
+from pinet_jax.weights import reading
+
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
 from pinet_jax import program, skeletons, visualize
 from pinet_jax.errors import UserError
 from pinet_jax.methods.pinet.refinement import skeleton_adjacency
-from pinet_jax.weights import checkpoints
 
 CHECKPOINTS = flags.DEFINE_multi_string(
     "checkpoint", [], "Workdir of train.py or one checkpoint of it; may be given several times."
@@ -56,7 +57,7 @@ def read_all(folders: list[pathlib.Path]) -> tuple[ConfigDict, list[Float[np.nda
     """
     adjacencies = []
     for folder in folders:
-        config, variables = checkpoints.load_variables(folder)
+        config, variables = reading.load_variables(folder)
         refiner = variables["params"].get("refiner", {})
         if "adjacency" not in refiner:
             raise UserError(

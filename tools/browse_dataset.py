@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
+from input_pipeline.source import Source
 from pinet_jax import program, skeletons, visualize
 from pinet_jax.errors import UserError
 from pinet_jax.runtime import files
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> None:
     out = pathlib.Path(OUT.value).expanduser()
     config = program.config_from_flags()
     _apply_flags(config)
-    rows = target_pictures.first_samples(config, COUNT.value)
+    rows = target_pictures.first_samples(config, COUNT.value, Source)
     grid = target_pictures.picture(rows, skeletons.of(config), config.model.partition)
     files.make_folder(out.parent)
     visualize.save_png(grid, out)

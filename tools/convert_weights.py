@@ -20,6 +20,8 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
+from pinet_jax.weights import reading
+
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
 from pinet_jax import program
@@ -61,7 +63,7 @@ def to_torch(source: str | os.PathLike, out: str | os.PathLike) -> str:
     Raises:
         UserError: `source` is no checkpoint, or `out` cannot be written.
     """
-    _, variables = checkpoints.load_variables(source)
+    _, variables = reading.load_variables(source)
     torch_files.write_state_dict(out, convert.to_torch(variables))
     return _summary(out, variables)
 

@@ -15,12 +15,13 @@ import sys
 
 from absl import flags
 
+from pinet_jax.weights import reading
+
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
 from pinet_jax import program
 from pinet_jax.errors import UserError
 from pinet_jax.export import onnx_models, stablehlo
-from pinet_jax.weights import checkpoints
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of train.py or one checkpoint of it.")
 OUT = flags.DEFINE_string("out", None, "File to write; with --onnx, a new folder.")
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> None:
             raise UserError(f"--{flag.name} is missing: see export.py --help.")
     if ONNX.value:
         stablehlo.check_new_folder(OUT.value)
-    config, variables = checkpoints.load_variables(CHECKPOINT.value)
+    config, variables = reading.load_variables(CHECKPOINT.value)
     if stray := program.override(config, arguments)[1:]:
         raise UserError(f"'{stray[0]}': export.py takes flags only, see export.py --help.")
     side = config.eval.input_size

@@ -16,17 +16,19 @@ import numpy as np
 from flax import traverse_util
 from ml_collections import ConfigDict
 
+from pinet_jax.weights import reading
+
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
 from pinet_jax import program
+from pinet_jax.config import config_from_json
+from pinet_jax.data import HOST_KEYS
 from pinet_jax.errors import UserError
 from pinet_jax.methods.pinet import network
 from pinet_jax.runtime import devices, files
 from pinet_jax.training import nonfinite
 from pinet_jax.training import step as training
-from pinet_jax.training.loop import HOST_KEYS
-from pinet_jax.weights import checkpoints
-from pinet_jax.weights.reading import config_from_json, read_item
+from pinet_jax.weights.reading import read_item
 
 
 def main(arguments: list[str]) -> int:
@@ -47,13 +49,13 @@ def main(arguments: list[str]) -> int:
 
 def rerun(folder: files.Path, config: ConfigDict) -> tuple[dict, list[str]]:
     """The metrics of the step, and the parameters whose gradient is not finite."""
-    position = checkpoints.read_position(folder)
+    position = reading.read_position(folder)
     devices.check_batch_size(config.train.batch_size, config.train.accumulation)
     model = network.build(config)
     steps_per_epoch = position["examples_per_epoch"] / config.train.batch_size
     optimizer = training.make_optimizer(training.learning_rate(config, steps_per_epoch))
     fresh = functools.partial(training.create_state, model, optimizer, config.seed)
-    state = checkpoints.load_state(folder, jax.eval_shape(fresh))
+    state = reading.load_state(folder, jax.eval_shape(fresh))
     batch = nonfinite.load_batch(folder)
     batch = {name: value for name, value in batch.items() if name not in HOST_KEYS}
     step = training.make_train_step(model, optimizer, config)

@@ -38,9 +38,7 @@ def batches(
         host_count: number of equal shares.
 
     Yields:
-        image uint8 [B, S, S, 3]; keypoints float32 [B, P, 17, 3] (x, y pixels, v);
-        area float32 [B, P] (0 on padding); region_mask bool [B, S/4, S/4], all True;
-        image_id int64 [B]; num_dropped int32 [B], persons that found no slot.
+        This host's share of each batch, see pinet_jax/data.py; region_mask is all True.
 
     Raises:
         UserError: numbers that make no scene or no batch.

@@ -9,13 +9,14 @@ import pathlib
 import tempfile
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons, visualize
+from pinet_jax.data import Data, EvalBatch
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation import crowding, ground_truth, report, scoring
 from pinet_jax.evaluation.box_iou import mean_pair_iou
@@ -26,19 +27,19 @@ from pinet_jax.inference.predictor import Predictor
 from pinet_jax.runtime import files, hosts
 from pinet_jax.runtime.progress import Progress
 
-if TYPE_CHECKING:  # imports TensorFlow
-    from input_pipeline.eval_data import EvalBatch
-
-SKELETON_FIELDS = ("skeleton", "custom_skeleton")
 GRID_EXAMPLES = 8  # images in the picture of predictions beside the truth
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 BATCHES_AHEAD = 2  # on the device before results are waited for
 
 
 def evaluate(
-    config: ConfigDict, variables: Mapping[str, Any], out: str | os.PathLike, model: str = ""
+    config: ConfigDict,
+    variables: Mapping[str, Any],
+    data: Data,
+    out: str | os.PathLike,
+    model: str = "",
 ) -> dict[str, float]:
-    """Predicts config.dataset.eval_split and scores it.
+    """Predicts the evaluated split of `data` and scores it.
 
     Writes under `out`: results.json in the COCO results format, predictions.png, some
     images with the predictions beside the truth, and what `score` writes. Of several
@@ -46,8 +47,9 @@ def evaluate(
     what it has found so far is in results.jsonl.partial, a line a person.
 
     Args:
-        config: dataset, model and eval are read.
+        config: model, skeleton and eval are read.
         variables: of the model.
+        data: what is evaluated.
         out: a folder.
         model: where it is from, for the report.
 
@@ -55,32 +57,29 @@ def evaluate(
         The metrics of `evaluation.metrics`, on every process; empty if the split has no
         ground truth, which then only the benchmark's server has.
     """
-    from input_pipeline import eval_data
-
-    split = config.dataset.eval_split
-    annotations = annotations_path(config)
-    eval_data.num_eval_images(config, split)  # prepares the data, or says what is wrong with it
+    annotations = data.eval_annotations()
+    data.num_eval_images()  # prepares the data, or says what is wrong with it
     partial = None
     if hosts.is_main():
         out = files.make_folder(out)
         partial = None if files.is_cloud(out) else out / "results.jsonl.partial"
-    results = predict_split(config, variables, split, partial)
+    results = predict_split(config, variables, data, partial)
     scored = []
     if hosts.is_main():
         files.write_text(out / "results.json", json.dumps(results))
         if partial is not None:
             partial.unlink(missing_ok=True)
         if annotations is None:
-            print(f"no ground truth of {split}: scores come from the benchmark's server, which")
+            print(f"no ground truth of {data.eval_name}: its benchmark's server scores them and")
             print(f"wants {out / 'results.json'}", flush=True)
             scored.append({})
         else:
             header = about.of_model(config, model)
-            pictures = image_loader(config)
+            pictures = image_loader(data)
             scored.append(
                 score(config, results, annotations, out, header=header, load_images=pictures)
             )
-        _draw_examples(config, results, split, out / "predictions.png")
+        _draw_examples(config, results, data, out / "predictions.png")
     return hosts.gather(scored)[0]
 
 
@@ -142,36 +141,29 @@ def score(
 def predict_split(
     config: ConfigDict,
     variables: Mapping[str, Any],
-    split: str,
+    data: Data,
     partial: pathlib.Path | None = None,
 ) -> list[dict]:
-    """COCO-format results of every image of the split, each image exactly once.
+    """COCO-format results of every image of the evaluated split, each image exactly once.
 
     Of several processes each predicts its share; all get all results, by rising image id
-    and falling score. The memory needed
-    while predicting does not grow: results go to disk as they come.
+    and falling score. The memory needed while predicting does not grow: results go to disk
+    as they come.
 
     Args:
-        config: dataset, model and eval are read.
+        config: model, skeleton and eval are read.
         variables: of the model.
-        split: as the dataset names it.
+        data: what is evaluated.
         partial: file that takes this process's results meanwhile, JSON lines; a temporary
             one that is gone afterwards unless given.
 
     Raises:
         UserError: the disk is full.
     """
-    from input_pipeline import eval_data
-
     predictor = Predictor(config, variables)
-    share = jax.process_index(), jax.process_count()
-    num_images = eval_data.num_eval_images(config, split)
-    batches = eval_data.eval_batches(config, split, *share)
-    with (
-        _kept(partial) as lines,
-        Progress(math.ceil(num_images / jax.process_count()), "evaluate") as progress,
-    ):
-        for batch, people in _predicted(predictor, batches):
+    num_images = math.ceil(data.num_eval_images() / jax.process_count())
+    with _kept(partial) as lines, Progress(num_images, "evaluate") as progress:
+        for batch, people in _predicted(predictor, data.eval_batches()):
             rows = np.flatnonzero(batch.valid)
             for row in rows:
                 found = scoring.coco_results(
@@ -186,68 +178,34 @@ def predict_split(
     return sorted(hosts.gather(results), key=lambda result: result["image_id"])
 
 
-def image_loader(config: ConfigDict) -> LoadImages:
-    """Loads images of config.dataset.eval_split by their ids."""
-    from input_pipeline import eval_data
+def image_loader(data: Data) -> LoadImages:
+    """Loads images of the evaluated split by their ids."""
 
     def load(image_ids: Sequence[int]) -> list[np.ndarray]:
-        loaded = eval_data.load_images(config, config.dataset.eval_split, image_ids)
-        return [image for image, _ in loaded]
+        return [image for image, _ in data.load_eval_images(image_ids)]
 
     return load
 
 
-def annotations_path(config: ConfigDict) -> pathlib.Path | None:
-    """The ground truth of config.dataset.eval_split; None if only the publisher has it."""
-    from input_pipeline.storage import splits
-
-    split = config.dataset.eval_split
-    return splits.annotations_path(config, split) if splits.is_scored(config, split) else None
-
-
-def describe_split(config: ConfigDict) -> str:
+def describe_split(config: ConfigDict, data: Data) -> str:
     """What is evaluated, in one line: numbers of images and persons, and the crowding."""
-    from input_pipeline import eval_data
-
-    name = f"{config.dataset.name} {config.dataset.eval_split}"
-    annotations = annotations_path(config)
+    annotations = data.eval_annotations()
     if annotations is None:
-        images = eval_data.num_eval_images(config, config.dataset.eval_split)
-        return f"{name}: {images} images, no ground truth"
+        return f"{data.eval_name}: {data.num_eval_images()} images, no ground truth"
     truth = ground_truth.read_truth(annotations, skeletons.of(config))
     boxes = defaultdict(list)
     for person in filter(ground_truth.counts, truth.persons):
         boxes[person["image_id"]].append(person["bbox"])
     iou = mean_pair_iou(np.array(scene) for scene in boxes.values())
     return (
-        f"{name}: {len(truth.image_ids)} images, "
+        f"{data.eval_name}: {len(truth.image_ids)} images, "
         f"{sum(map(len, boxes.values()))} people, mean box IoU with the nearest {iou:.2f}"
     )
 
 
-def check_same_model(config: ConfigDict, trained: ConfigDict) -> None:
-    """UserError unless the checkpoint's config describes the same network and skeleton.
-
-    Everything else may differ: a model trained on COCO can be tested on OCHuman.
-    """
-    wanted, saved = (
-        {**c.model.to_dict(), **{f"dataset.{name}": c.dataset[name] for name in SKELETON_FIELDS}}
-        for c in (config, trained)
-    )
-    for field, value in wanted.items():
-        # How fresh weights are drawn does not matter to trained ones.
-        if saved.get(field) != value and field != "conv_init":
-            name = field if "." in field else f"model.{field}"
-            raise UserError(
-                f"The checkpoint is of another config: config.{name} is {saved.get(field)!r} there "
-                f"and {value!r} here; evaluate with the config it was trained with, or set this "
-                "field as there."
-            )
-
-
 def _predicted(
-    predictor: Predictor, batches: Iterable["EvalBatch"]
-) -> Iterator[tuple["EvalBatch", People]]:
+    predictor: Predictor, batches: Iterable[EvalBatch]
+) -> Iterator[tuple[EvalBatch, People]]:
     """Batches with their people, in order; the device is kept some batches ahead of the host."""
     waiting = deque()
     for batch in batches:
@@ -276,22 +234,18 @@ def _kept(path: pathlib.Path | None) -> Iterator[IO[str]]:
         ) from None
 
 
-def _draw_examples(config: ConfigDict, results: list[dict], split: str, path: pathlib.Path) -> None:
-    examples = _examples(config, results, split)
+def _draw_examples(config: ConfigDict, results: list[dict], data: Data, path: pathlib.Path) -> None:
+    examples = _examples(config, results, data)
     if examples:
         visualize.prediction_grid(examples, skeletons.of(config), path)
 
 
-def _examples(config: ConfigDict, results: list[dict], split: str) -> list[visualize.Example]:
+def _examples(config: ConfigDict, results: list[dict], data: Data) -> list[visualize.Example]:
     """The first images with labelled people, with what was predicted there."""
-    from input_pipeline import eval_data
-
     num_keypoints = skeletons.of(config).num_keypoints
-    ids = eval_data.image_ids_with_people(config, split)[:GRID_EXAMPLES]
+    ids = data.eval_ids_with_people()[:GRID_EXAMPLES]
     examples = []
-    for image_id, (image, persons) in zip(
-        ids, eval_data.load_images(config, split, ids), strict=True
-    ):
+    for image_id, (image, persons) in zip(ids, data.load_eval_images(ids), strict=True):
         found = [result for result in results if result["image_id"] == image_id]
         found = [result for result in found if result["score"] >= visualize.MIN_SCORE]
         poses = np.reshape([r["keypoints"] for r in found], (-1, num_keypoints, 3))

@@ -7,18 +7,17 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt8
 from ml_collections import ConfigDict
 
-from pinet_jax import skeletons
-from pinet_jax.backbones.hrnet import HEATMAP_STRIDE, normalise
+from pinet_jax import methods, skeletons
+from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.errors import UserError
 from pinet_jax.export import pinet_onnx, stablehlo
-from pinet_jax.export.stablehlo import Size, Variables
-from pinet_jax.methods.pinet.candidates import score_maps, view_maps
-from pinet_jax.methods.pinet.network import PINet
+from pinet_jax.export.stablehlo import Size
+from pinet_jax.methods.variables import Variables
 from pinet_jax.runtime.progress import Progress
 
 DECODER = "pinet_onnx.py"  # name of onnx_decoding.py beside the models
@@ -46,6 +45,11 @@ def folder_contents(
         UserError: no image gives that size, the variables are of a backbone alone, or the
             converter is not installed.
     """
+    if not hasattr(methods.of(config), "onnx_maps"):
+        raise UserError(
+            f"There is no ONNX export of config.model.method '{config.model.method}': leave "
+            "--onnx out, for StableHLO."
+        )
     config = config.copy_and_resolve_references()
     config.dtype = "float32"
     shapes = stablehlo.input_shapes(config, size)
@@ -67,49 +71,30 @@ def folder_contents(
 
 
 def decoding_settings(config: ConfigDict) -> dict[str, Any]:
-    """What `onnx_decoding.Predictor` must know of the config."""
+    """What `pinet_onnx.Predictor` must know of the config."""
     skeleton = skeletons.of(config)
-    part_order = skeleton.part_flip_order(config.model.partition) if config.eval.flip else ()
+    parts = methods.of(config).parts(config)
     return {
         "keypoints": skeleton.keypoints,
         "limbs": skeleton.limbs,
         "sigmas": skeleton.sigmas,
         "flip_order": skeleton.flip_order,
-        "part_flip_order": part_order,
+        "part_flip_order": skeleton.part_flip_order(parts) if config.eval.flip else (),
         "stride": HEATMAP_STRIDE,
         **{field: config.eval[field] for field in DECODING},
     }
 
 
-def compute_maps(
-    model: PINet, variables: Variables, config: ConfigDict, images: UInt8[Array, "b h w 3"]
-) -> tuple[Array, Array, Array, Array]:
-    """H and P of images, then offsets and features of their views; see onnx_decoding.Scale."""
-    maps = view_maps(model, variables, normalise(images), config)
-    return *score_maps(maps, config), maps.offsets, maps.features
-
-
-def compute_delta(
-    model: PINet,
-    variables: Variables,
-    features: Float[Array, "b h w f"],
-    poses: Float[Array, "b n k 2"],
-    centers: Int[Array, "b n 2"],
-) -> Float[Array, "b n k 2"]:
-    """PR's corrections of proposals; see onnx_decoding.Scale."""
-    valid = jnp.ones(poses.shape[:2], bool)  # counts in training only
-    return model.apply(variables, features, poses, centers, valid, method="refine")
-
-
 def _of_one_scale(
-    model: PINet, variables: Variables, config: ConfigDict, images: jax.ShapeDtypeStruct
+    model: nn.Module, variables: Variables, config: ConfigDict, images: jax.ShapeDtypeStruct
 ) -> dict[str, bytes]:
     """The ONNX models "maps" and, if the network has PR, "refine"."""
-    maps = functools.partial(compute_maps, model, variables, config)
+    method = methods.of(config)
+    maps = functools.partial(method.onnx_maps, model, variables, config)
     names = ("heatmaps", "part_heatmaps", "offsets", "features")
     converted = {"maps": _convert(maps, {"images": images}, names)}
     if model.refinement:
-        delta = functools.partial(compute_delta, model, variables)
+        delta = functools.partial(method.onnx_delta, model, variables)
         inputs = _delta_inputs(jax.eval_shape(maps, images), config)
         converted["refine"] = _convert(delta, inputs, ("delta",))
     return converted
@@ -118,7 +103,7 @@ def _of_one_scale(
 def _delta_inputs(
     maps: tuple[jax.ShapeDtypeStruct, ...], config: ConfigDict
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Arrays that `compute_delta` takes, by name, for maps of these shapes."""
+    """Arrays that `onnx_delta` takes, by name, for maps of these shapes."""
     *_, offsets, features = maps
     views, height, width, parts, keypoints, _ = offsets.shape
     count = parts * min(config.eval.max_peaks, height * width)

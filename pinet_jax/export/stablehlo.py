@@ -1,4 +1,4 @@
-"""A trained model as a file that runs without this library, StableHLO; ONNX: onnx_export.py.
+"""A trained model as a file that runs without this library, StableHLO; ONNX: onnx_models.py.
 
 It takes what `network_input.prepare` makes of images. The network's size fixes the
 program, so a file serves one size.
@@ -10,8 +10,8 @@ import pathlib
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,17 +19,16 @@ from jax import export
 from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
+from pinet_jax import methods
 from pinet_jax.errors import UserError
 from pinet_jax.inference.network_input import LONG_SIDE_MULTIPLE, network_size, prepare
-from pinet_jax.methods.pinet import network
-from pinet_jax.methods.pinet.candidates import predict
-from pinet_jax.methods.pinet.network import PINet
+from pinet_jax.inference.predict import predict
+from pinet_jax.methods.variables import Variables, check_whole
 from pinet_jax.runtime import files
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 Size = tuple[int, int]
-Variables = Mapping[str, Any]
 
 
 def parse_size(text: str) -> Size:
@@ -45,7 +44,7 @@ def stablehlo(
 ) -> bytes:
     """The whole prediction with its weights, for all of PLATFORMS; jax.export.deserialize reads it.
 
-    It maps (images, to_image), as of `inference.predict`, to a dict of the fields of
+    It maps (images, to_image), as of `inference.predict.predict`, to a dict of the fields of
     `fusion.People`.
 
     Args:
@@ -107,11 +106,12 @@ def input_shapes(config: ConfigDict, size: Size) -> list[tuple[int, int, int]]:
     return [image.shape for image in prepared.images]
 
 
-def build(config: ConfigDict, variables: Variables) -> PINet:
-    """The network of a config; UserError if the variables are of a backbone alone."""
-    if "ppg" not in variables["params"]:
-        raise UserError("The checkpoint holds a backbone alone, which finds no people.")
-    return network.build(config)
+def build(config: ConfigDict, variables: Variables) -> nn.Module:
+    """The network of a config; UserError where `Predictor` raises one."""
+    check_whole(variables)
+    method = methods.of(config)
+    method.check(config)
+    return method.build(config)
 
 
 def write_file(path: str | os.PathLike, content: bytes) -> None:

@@ -6,21 +6,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from ml_collections import ConfigDict
 
-from pinet_jax.backbones.hrnet import HEATMAP_STRIDE, normalise
+from pinet_jax import methods
+from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
+from pinet_jax.inference.fusion import People
 from pinet_jax.inference.network_input import prepare
-from pinet_jax.methods.pinet import network
-from pinet_jax.methods.pinet.candidates import (
-    Candidates,
-    People,
-    Variables,
-    candidates,
-    join_people,
-    score_maps,
-    view_maps,
-)
+from pinet_jax.inference.predict import join_people
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +24,7 @@ class Inspection:
         keypoint_heatmaps: H of every scale, averaged over the views of the flip test.
         part_heatmaps: P, likewise.
         map_to_image: of every scale, affine maps from heatmap pixels to image pixels.
-        candidates: proposals before and after refinement, in image pixels.
+        candidates: the method's: poses as proposed and as refined, in image pixels.
         person: index in `people` of the person that a candidate became part of.
         people: as `Predictor` finds them.
     """
@@ -39,7 +32,7 @@ class Inspection:
     keypoint_heatmaps: tuple[Float[np.ndarray, "_ _ k"], ...]
     part_heatmaps: tuple[Float[np.ndarray, "_ _ s"], ...]
     map_to_image: tuple[Float[np.ndarray, "2 3"], ...]
-    candidates: Candidates
+    candidates: Any
     person: Int[np.ndarray, " n"]
     people: People
 
@@ -55,11 +48,13 @@ class Inspector:
     def __init__(self, config: ConfigDict, variables: Mapping[str, Any]):
         self.config = config
         self._variables = jax.device_put(dict(variables))
-        model = network.build(config)
+        method = methods.of(config)
+        model = method.build(config)
 
         @jax.jit
         def run(variables, images, to_image):
-            return _inspect(model, variables, images, to_image, config)
+            seen = method.inspect(model, variables, images, to_image, config)
+            return seen, *join_people(seen.candidates, config)
 
         self._run = run
 
@@ -69,32 +64,16 @@ class Inspector:
         seen = prepare(image, settings.input_size, settings.scales, settings.square)
         images = tuple(view[None] for view in seen.images)
         outputs = self._run(self._variables, images, seen.to_image[None])
-        keypoint_heatmaps, part_heatmaps, found, person, people = jax.device_get(
-            jax.tree.map(lambda x: x[0], outputs)
-        )
+        evidence, people, person = jax.device_get(jax.tree.map(lambda x: x[0], outputs))
+        found = evidence.candidates
         return Inspection(
-            keypoint_heatmaps,
-            part_heatmaps,
+            evidence.keypoint_heatmaps,
+            evidence.part_heatmaps,
             tuple(_map_to_image(seen.to_image, scale) for scale in settings.scales),
             jax.tree.map(lambda x: x[found.valid], found),
             person[found.valid],
             jax.tree.map(lambda x: x[people.valid], people),
         )
-
-
-def _inspect(
-    model: network.PINet,
-    variables: Variables,
-    images: tuple[UInt8[Array, "b _ _ 3"], ...],
-    to_image: Float[Array, "b 2 3"],
-    config: ConfigDict,
-) -> tuple:
-    # The network stands twice in the program; XLA finds out and runs it once.
-    seen = [view_maps(model, variables, normalise(image), config) for image in images]
-    keypoint_heatmaps, part_heatmaps = zip(*(score_maps(m, config) for m in seen), strict=True)
-    found = candidates(model, variables, images, to_image, config)
-    people, person = join_people(found, config)
-    return keypoint_heatmaps, part_heatmaps, found, person, people
 
 
 def _map_to_image(to_image: Float[np.ndarray, "2 3"], scale: float) -> Float[np.ndarray, "2 3"]:

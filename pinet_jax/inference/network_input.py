@@ -8,12 +8,14 @@ With `square` every image is instead seen through a square of that many of its s
 sides, as a training crop is that is not augmented: one network size for all images.
 """
 
-from collections.abc import Sequence
+import collections
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
+from ml_collections import ConfigDict
 
 from pinet_jax.backbones.hrnet import NETWORK_STRIDE
 from pinet_jax.errors import UserError
@@ -45,6 +47,31 @@ def network_size(
     blocks = int((follows + LONG_SIDE_MULTIPLE - 1) // LONG_SIDE_MULTIPLE)
     long = int(blocks * LONG_SIDE_MULTIPLE * scale)
     return (long, short) if width < height else (short, long)
+
+
+def eval_size(height: int, width: int, config: ConfigDict, scale: float = 1.0) -> tuple[int, int]:
+    """`network_size` with the numbers of config.eval."""
+    return network_size(height, width, config.eval.input_size, scale, config.eval.square)
+
+
+def plan_batches(sizes: Iterable[Hashable], most: Callable[[Hashable], int]) -> list[list[int]]:
+    """Which images go through the network together: those of one size, in their order.
+
+    Args:
+        sizes: of each image's network input.
+        most: how many of a size go together.
+
+    Returns:
+        Numbers of images, each once.
+    """
+    same_size = collections.defaultdict(list)
+    for number, size in enumerate(sizes):
+        same_size[size].append(number)
+    return [
+        numbers[start : start + most(size)]
+        for size, numbers in same_size.items()
+        for start in range(0, len(numbers), most(size))
+    ]
 
 
 def network_transform(

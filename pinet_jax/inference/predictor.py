@@ -1,22 +1,23 @@
 """Images in, people out: the library's front door."""
 
 import os
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 
+from pinet_jax import methods
 from pinet_jax.errors import UserError
 from pinet_jax.inference.fusion import People
-from pinet_jax.inference.network_input import NetworkInput, network_size, prepare
-from pinet_jax.methods.pinet import network
-from pinet_jax.methods.pinet.candidates import Variables, check_flip, predict
+from pinet_jax.inference.network_input import NetworkInput, eval_size, plan_batches, prepare
+from pinet_jax.inference.predict import predict_here
+from pinet_jax.methods.variables import check_whole
 from pinet_jax.runtime import devices
+from pinet_jax.weights import reading
 
 
 class Predictor:
@@ -32,8 +33,8 @@ class Predictor:
         variables: {"params", "batch_stats"} of that model.
 
     Raises:
-        UserError: they are of a backbone alone, or the flip test is on and the mirror image
-            of some body part is no part.
+        UserError: they are of a backbone alone, or the method cannot work with a choice of
+            the config.
 
     Attributes:
         config: as given.
@@ -41,19 +42,16 @@ class Predictor:
     """
 
     def __init__(self, config: ConfigDict, variables: Mapping[str, Any]):
-        if "ppg" not in variables["params"]:
-            raise UserError(
-                "The checkpoint holds a backbone alone: train a model from it first, with "
-                "config.train.init_from."
-            )
-        check_flip(config)
+        check_whole(variables)
+        method = methods.of(config)
+        method.check(config)
         self.config = config
         self.compile_count = 0
         mesh, shared, split = devices.local_mesh(), PartitionSpec(), PartitionSpec(devices.AXIS)
         self._num_devices = mesh.size
         self._variables = jax.device_put(dict(variables), NamedSharding(mesh, shared))
         self._split = NamedSharding(mesh, split)
-        model = network.build(config)
+        model = method.build(config)
 
         def run(variables, images, to_image):
             self.compile_count += 1  # Python runs only while tracing
@@ -76,9 +74,8 @@ class Predictor:
         Raises:
             UserError: there is no checkpoint, or it is damaged.
         """
-        from pinet_jax.weights import checkpoints  # Orbax takes seconds to import
 
-        return cls(*checkpoints.load_variables(path))
+        return cls(*reading.load_variables(path))
 
     def __call__(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[People]:
         """People of each image, NumPy arrays without padding, by falling score.
@@ -112,17 +109,8 @@ class Predictor:
 
     def _batches(self, images: Sequence[np.ndarray]) -> list[list[int]]:
         """Indices of images that go through the network together."""
-        settings = self.config.eval
-        same_size = defaultdict(list)
-        for index, image in enumerate(images):
-            size = network_size(*image.shape[:2], settings.input_size, 1.0, settings.square)
-            same_size[size].append(index)
-        step = settings.batch_size
-        return [
-            indices[start : start + step]
-            for indices in same_size.values()
-            for start in range(0, len(indices), step)
-        ]
+        sizes = (eval_size(*image.shape[:2], self.config) for image in images)
+        return plan_batches(sizes, lambda _: self.config.eval.batch_size)
 
     def _predict(self, images: Sequence[np.ndarray]) -> list[People]:
         settings = self.config.eval
@@ -133,24 +121,6 @@ class Predictor:
         batch = _stack(inputs, settings.batch_size)
         people = jax.device_get(self.predict_batch(batch.images, batch.to_image))
         return [people.of_image(row) for row in range(len(images))]
-
-
-def predict_here(
-    model: network.PINet,
-    variables: Variables,
-    images: tuple[UInt8[Array, "b _ _ 3"], ...],
-    to_image: Float[Array, "b 2 3"],
-    config: ConfigDict,
-) -> People:
-    """`inference.predict`, one image after the other where that is faster and saves memory."""
-    if devices.at_once(len(to_image)) > 1:
-        return predict(model, variables, images, to_image, config)
-
-    def one(image: tuple) -> People:
-        alone = jax.tree.map(lambda x: x[None], image)
-        return jax.tree.map(lambda x: x[0], predict(model, variables, *alone, config))
-
-    return jax.lax.map(one, (images, to_image))
 
 
 def _stack(inputs: Sequence[NetworkInput], batch_size: int) -> NetworkInput:

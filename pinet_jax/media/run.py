@@ -1,11 +1,10 @@
 """The prediction run: files to people, pictures and videos, a batch in memory at a time."""
 
-import collections
 import contextlib
 import functools
 import itertools
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,11 +12,11 @@ import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
-from pinet_jax import skeletons, visualize
+from pinet_jax import methods, skeletons, visualize
 from pinet_jax.errors import UserError
 from pinet_jax.inference.fusion import People
 from pinet_jax.inference.inspection import Inspector
-from pinet_jax.inference.network_input import network_size
+from pinet_jax.inference.network_input import eval_size, plan_batches
 from pinet_jax.inference.predictor import Predictor
 from pinet_jax.media import images as image_files
 from pinet_jax.media import videos as video_files
@@ -70,8 +69,7 @@ class Finder:
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the network's input; UserError for images too long for it."""
-        settings = self._config.eval
-        size = network_size(height, width, settings.input_size, 1.0, settings.square)
+        size = eval_size(height, width, self._config)
         if max(size) > WIDEST * min(size):
             raise UserError(
                 f"with {width}x{height} pixels it is more than {WIDEST} times as long as wide: "
@@ -122,7 +120,7 @@ class Artist:
         heatmaps: bool,
     ):
         self._skeleton = skeletons.of(config)
-        self._parts = self._skeleton.parts(config.model.partition)
+        self._parts = methods.of(config).parts(config)
         self._least = min_score, min_keypoint_score
         self._inspector = Inspector(config, variables) if parts or heatmaps else None
         wanted = {"people": True, "parts": parts, "heatmaps": heatmaps}
@@ -232,18 +230,17 @@ class Run:
             self.failures.append(UserError(f"'{video.path}' gave no picture."))
 
     def _batches(self, paths: Sequence[pathlib.Path]) -> Iterator[list[pathlib.Path]]:
-        """Images of one network size at a time; by itself what has none, to fail when read."""
-        same_size = collections.defaultdict(list)
-        for path in paths:
-            try:
-                size = image_files.image_size(path)
-                key = self.find.input_size(*size), self.find.batch_size(*size)
-            except UserError:
-                key = path, 1
-            same_size[key].append(path)
-        for (_, count), alike in same_size.items():
-            for start in range(0, len(alike), count):
-                yield alike[start : start + count]
+        """Images of one network size at a time."""
+        for batch in plan_batches(map(self._size_and_count, paths), lambda size: size[1]):
+            yield [paths[number] for number in batch]
+
+    def _size_and_count(self, path: pathlib.Path) -> tuple[Hashable, int]:
+        """An image's network size, and how many of that go together; of none, its own name."""
+        try:
+            size = image_files.image_size(path)
+            return self.find.input_size(*size), self.find.batch_size(*size)
+        except UserError:  # which it raises again when it is read
+            return path, 1
 
     def _found_in_images(
         self, paths: Sequence[pathlib.Path]

@@ -1,1 +1,37 @@
-"""One folder a method; what methods share lies beside them."""
+"""One folder a method; what methods share lies beside them.
+
+Nothing outside knows which method runs. A method is a module with these names:
+
+    build(config)          its network, a Flax module with `init_all(images)`, and `parts`
+    parts(config)          keypoint indices of each body part that it proposes people from
+    check(config)          UserError for choices of the config that it cannot work with
+    count_batch, compute_loss
+                           the training loss of a batch, and the counts it is divided by
+    find_candidates        scored poses in images, before suppression
+    inspect                the same with what they were read from
+    network_cost           parameters and operations of its pieces
+    released               names and layouts of its weights in the authors' files
+
+and, where ONNX can hold its network, `onnx_maps` and `onnx_delta`.
+"""
+
+import importlib
+from types import ModuleType
+
+from ml_collections import ConfigDict
+
+from pinet_jax.errors import UserError
+
+NAMES = ("pinet", "spm")
+
+
+def of(config: ConfigDict) -> ModuleType:
+    """The method that config.model.method names; UserError names the known ones."""
+    return named(config.model.method)
+
+
+def named(name: str) -> ModuleType:
+    """The method called `name`; UserError names the known ones."""
+    if name not in NAMES:
+        raise UserError(f"config.model.method: no method '{name}'; use one of {', '.join(NAMES)}.")
+    return importlib.import_module(f"pinet_jax.methods.{name}")

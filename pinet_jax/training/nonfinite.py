@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from pinet_jax.runtime import devices, files, hosts
 from pinet_jax.training.step import TrainState
 from pinet_jax.weights import checkpoints
+from pinet_jax.weights.reading import Position
 
 FOLDER = "nonfinite"  # in a workdir
 FINITE = "finite"  # the metric that says whether a step was
@@ -58,7 +59,7 @@ def save_report(
     batch: Mapping[str, np.ndarray],
     metrics: Mapping[str, Any],
     config: ConfigDict,
-    position: checkpoints.Position,
+    position: Position,
 ) -> files.Path:
     """Writes what reproduces a bad step.
 

@@ -4,16 +4,16 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 from ml_collections import ConfigDict
 
+from pinet_jax import methods
 from pinet_jax.errors import UserError
-from pinet_jax.methods.pinet import network
-from pinet_jax.methods.pinet.losses import compute_loss, count_batch
-from pinet_jax.methods.pinet.network import PINet
+from pinet_jax.methods.variables import init
 from pinet_jax.runtime import devices
 
 
@@ -65,9 +65,11 @@ def make_optimizer(schedule: optax.Schedule) -> optax.GradientTransformation:
     return optax.adam(schedule)
 
 
-def create_state(model: PINet, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def create_state(
+    model: nn.Module, optimizer: optax.GradientTransformation, seed: int
+) -> TrainState:
     """Fresh parameters and moments."""
-    variables = network.init(model, seed)
+    variables = init(model, seed)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
@@ -80,7 +82,7 @@ def train_step(
     state: TrainState,
     batch: dict[str, jax.Array],
     *,
-    model: PINet,
+    model: nn.Module,
     optimizer: optax.GradientTransformation,
     config: ConfigDict,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -94,14 +96,14 @@ def train_step(
     Running statistics are averaged over parts and devices at every step: they are
     linear in the batch statistics, so this equals averaging them once before saving.
     """
-    accumulation = config.train.accumulation
+    method, accumulation = methods.of(config), config.train.accumulation
     parts = jax.tree.map(lambda x: x.reshape(accumulation, -1, *x.shape[1:]), batch)
-    counts = _sum_over(parts, lambda part: count_batch(model, part, config))
+    counts = _sum_over(parts, lambda part: method.count_batch(model, part, config))
     counts = jax.lax.psum(counts, devices.AXIS)
 
     def gradients(part):
         def loss(params):
-            return compute_loss(model, params, state.batch_stats, part, config, counts)
+            return method.compute_loss(model, params, state.batch_stats, part, config, counts)
 
         return jax.grad(loss, has_aux=True)(state.params)
 
@@ -131,14 +133,14 @@ def _sum_over(parts: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def device_step(
-    model: PINet, optimizer: optax.GradientTransformation, config: ConfigDict
+    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict
 ) -> devices.Step:
     """`train_step` of one device, to be mapped over all of them."""
     return functools.partial(train_step, model=model, optimizer=optimizer, config=config)
 
 
 def make_train_step(
-    model: PINet, optimizer: optax.GradientTransformation, config: ConfigDict
+    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict
 ) -> devices.Step:
     """`train_step` compiled over all devices, by config.parallel."""
     return devices.map_step(device_step(model, optimizer, config), config.parallel)

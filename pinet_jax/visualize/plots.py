@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,25 +10,26 @@ from jaxtyping import Float
 
 from pinet_jax.errors import UserError
 from pinet_jax.skeletons import Skeleton
-from pinet_jax.training import metrics_log
 from pinet_jax.visualize.canvas import RgbImage, save_png
 
 if TYPE_CHECKING:  # takes half a second to import
     from matplotlib.figure import Figure
 
 
-def loss_curves(metrics_path: str | os.PathLike, png_path: str | os.PathLike) -> None:
-    """Draws every loss term and the learning rate of a metrics.jsonl over the steps.
+def loss_curves(records: Sequence[Mapping[str, float]], png_path: str | os.PathLike) -> None:
+    """Draws every loss term and the learning rate over the steps.
+
+    Args:
+        records: of a metrics.jsonl.
+        png_path: the picture.
 
     Raises:
-        UserError: the metrics cannot be read or hold no loss, or the PNG cannot be
-            written.
+        UserError: there is no loss in them, or the PNG cannot be written.
     """
-    records = metrics_log.read_metrics(metrics_path)
     names = list(dict.fromkeys(name for record in records for name in record))
     names = [name for name in names if name == "loss" or name.endswith("_loss")]
     if not names:
-        raise UserError(f"'{metrics_path}' holds no losses yet: train for some steps first.")
+        raise UserError("The metrics hold no losses yet: train for some steps first.")
     if any("learning_rate" in record for record in records):
         names.append("learning_rate")
     save_png(_plot(records, names), png_path)

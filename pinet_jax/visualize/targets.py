@@ -9,7 +9,7 @@ lines to the keypoints that their offsets point at. Coordinates are input pixels
 import colorsys
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -18,6 +18,8 @@ from ml_collections import ConfigDict
 
 from pinet_jax import skeletons, visualize
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
+from pinet_jax.config import with_fields
+from pinet_jax.data import Data
 from pinet_jax.methods.pinet.targets import Targets, part_centers, render_targets
 
 PANEL_INCHES, DPI = 4.2, 110
@@ -47,25 +49,21 @@ class Sample:
     caption: str
 
 
-def first_samples(config: ConfigDict, count: int) -> list[Sample]:
+def first_samples(
+    config: ConfigDict, count: int, open_data: Callable[[ConfigDict], Data]
+) -> list[Sample]:
     """The first `count` samples that a training with this config and seed would see.
+
+    Args:
+        config: of the training; its batch size does not matter.
+        count: of samples.
+        open_data: makes the data of a config.
 
     Raises:
         UserError: as for the training's data.
     """
-    config = config.copy_and_resolve_references()
-    config.train.batch_size = count
-    return samples(next(_batches(config)), config)
-
-
-def _batches(config: ConfigDict) -> Iterator[Mapping[str, np.ndarray]]:
-    if config.dataset.name == "synthcrowd_stream":
-        from input_pipeline.synthcrowd import stream
-
-        return stream.batches(config, config.train.batch_size, 0)
-    from input_pipeline import train_data
-
-    return train_data.train_batches(config, 0)
+    config = with_fields(config, {"train.batch_size": count})
+    return samples(next(open_data(config).train_batches(0)), config)
 
 
 def samples(batch: Mapping[str, np.ndarray], config: ConfigDict) -> list[Sample]:

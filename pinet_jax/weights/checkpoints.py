@@ -20,7 +20,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -30,30 +30,21 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as policies
 
+from pinet_jax.config import read_config
 from pinet_jax.errors import UserError
 from pinet_jax.runtime import files, hosts
 from pinet_jax.weights import reading
-from pinet_jax.weights.reading import DamagedCheckpoint, load_config, read_item, save_config
+from pinet_jax.weights.reading import (
+    VARIABLES,
+    DamagedCheckpoint,
+    Position,
+    State,
+    load_state,
+    named_leaves,
+    read_position,
+)
 
-__all__ = [
-    "Checkpoints",
-    "check_same",
-    "load_config",
-    "load_state",
-    "load_variables",
-    "read_position",
-    "save_config",
-    "save_state",
-    "save_variables",
-]
-
-State = TypeVar("State")
-Variables = dict[str, Any]  # {"params": tree, "batch_stats": tree} of NumPy arrays
-Position = Mapping[str, int]  # what reproduces the place in the data
-
-VARIABLES = ("params", "batch_stats")
 DAMAGED = "damaged_checkpoints"
-NAMED_DIFFERENCES = 3  # at most, in the error for a checkpoint of another model
 
 
 class Checkpoints:
@@ -106,11 +97,11 @@ class Checkpoints:
         Raises:
             UserError: the disk did not take this save or the one before.
         """
-        tree = _named(state)
+        tree = named_leaves(state)
         step = int(tree[("step",)])
         if step in self._manager.all_steps():
             return
-        items = _items(tree, load_config(self.workdir), position)
+        items = _items(tree, read_config(self.workdir), position)
         self.wait()
         self._saving = step
         with self._errors():
@@ -205,29 +196,6 @@ class _BestEvaluated(policies.PreservationPolicy):
         return [step == best for step in steps]
 
 
-def load_variables(path: str | os.PathLike) -> tuple[ConfigDict, Variables]:
-    """The config and the variables of a trained model, without its optimiser.
-
-    Args:
-        path: a workdir (its newest readable checkpoint is read), WORKDIR/best for the one of
-            the highest AP, one checkpoint's step folder, or what `save_variables` wrote.
-
-    Returns:
-        The config, locked, and {"params", "batch_stats"} as NumPy arrays.
-
-    Raises:
-        UserError: there is no checkpoint.
-        DamagedCheckpoint: it is damaged, or all of the workdir's are.
-    """
-    path = files.to_path(path)
-    if (path / "variables").is_dir():
-        return _read_variables(path)
-    if path.name == reading.BEST and (path.parent / reading.FOLDER).is_dir():
-        step = reading.best_of(path.parent)
-        return _read_variables(path.parent / reading.FOLDER / str(step))
-    return reading.newest_readable(path, _read_variables)[0]
-
-
 def save_variables(
     path: str | os.PathLike, config: ConfigDict, variables: Mapping[str, Any]
 ) -> None:
@@ -257,63 +225,8 @@ def save_state(
 ) -> None:
     """Writes one checkpoint as a run does, in place of what `folder` held."""
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        items = _items(_named(state), config, position)
+        items = _items(named_leaves(state), config, position)
         checkpointer.save(files.to_path(folder), args=items, force=True)
-
-
-def load_state(folder: str | os.PathLike, template: State) -> State:
-    """The state that a run or `save_state` wrote, as NumPy in the form of `template`.
-
-    Raises:
-        UserError: no checkpoint, or one of another model.
-        DamagedCheckpoint: a part of it cannot be read.
-    """
-    folder = files.to_path(folder)
-    read_position(folder)  # so that damage in the small parts is found, and found first
-    saved = read_item(folder, "variables") | read_item(folder, "training")
-    saved = traverse_util.flatten_dict(saved)
-    wanted = _named(template)
-    check_same(saved, wanted, folder, "use the config it was trained with, or another workdir")
-    leaves = [np.asarray(saved[name], leaf.dtype) for name, leaf in wanted.items()]
-    return jax.tree.unflatten(jax.tree.structure(template), leaves)
-
-
-def read_position(folder: str | os.PathLike) -> dict[str, int]:
-    """What `save` was given with a checkpoint; of older checkpoints, what is known."""
-    folder = files.to_path(folder)
-    config = read_item(folder, "config")
-    known = {"seed": config["seed"], "batch_size": config["train"]["batch_size"]}
-    has_position = (folder / "position").is_dir()
-    return known | (read_item(folder, "position") if has_position else {})
-
-
-def check_same(saved: Mapping, wanted: Mapping, where: str | os.PathLike, mend: str) -> None:
-    """UserError unless two flat trees, leaf by name tuple, have the same names and shapes."""
-
-    def shape(tree, name):
-        return str(np.shape(tree[name])).replace(" ", "") if name in tree else "absent"
-
-    names = [*wanted, *(name for name in saved if name not in wanted)]
-    different = [name for name in names if shape(saved, name) != shape(wanted, name)]
-    if not different:
-        return
-    # The optimiser mirrors the parameters: its differences would only repeat theirs.
-    first = sorted(different, key=lambda name: name[0] not in VARIABLES)[:NAMED_DIFFERENCES]
-    listed = "; ".join(
-        f"{'/'.join(name)} is {shape(saved, name)} there and {shape(wanted, name)} here"
-        for name in first
-    )
-    more = f"; and {len(different) - len(first)} more" if len(different) > len(first) else ""
-    raise UserError(f"The checkpoint '{where}' is of another config ({listed}{more}): {mend}.")
-
-
-def _named(state: Any) -> dict[tuple[str, ...], Any]:
-    """Leaf by name, e.g. ("opt_state", "0", "mu", "conv", "kernel"), in tree order."""
-    leaves = jax.tree_util.tree_flatten_with_path(state)[0]
-    return {
-        tuple(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
-        for path, leaf in leaves
-    }
 
 
 def _items(tree: Mapping[tuple, Any], config: ConfigDict, position: Position | None):
@@ -330,12 +243,6 @@ def _items(tree: Mapping[tuple, Any], config: ConfigDict, position: Position | N
     if position is not None:
         items["position"] = ocp.args.JsonSave(dict(position))
     return ocp.args.Composite(**items)
-
-
-def _read_variables(folder: files.Path) -> tuple[ConfigDict, Variables]:
-    config = reading.config_from_json(read_item(folder, "config"), folder)
-    variables = read_item(folder, "variables")
-    return config, {name: variables.get(name, {}) for name in VARIABLES}
 
 
 def _together(read, folder: files.Path, *arguments):

@@ -6,89 +6,50 @@ NumPy arrays.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from types import ModuleType
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from pinet_jax.methods.pinet import network
+from pinet_jax import methods
+from pinet_jax.backbones import released as hrnet
+from pinet_jax.errors import UserError
+from pinet_jax.methods import variables as of_network
 from pinet_jax.weights import fit, torch_files
 
 Path = tuple[str, ...]  # of a leaf: ("params", "backbone", "stem1", ...)
 Variables = dict[str, dict]
 
-BACKBONE = "backbone."  # before HRNet's own names in a released state dict
-IMAGENET_HEAD = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
 COUNTER = "num_batches_tracked"  # kept by PyTorch's norms; nothing here uses it
 
-_MODULES = (  # module path, joined by "/" -> released prefix of its conv and its norm
-    (r"backbone/stem(\d)", r"backbone.conv\1", r"backbone.bn\1"),
-    (r"backbone/layer1_(\d+)/conv(\d)", r"backbone.layer1.\1.conv\2", r"backbone.layer1.\1.bn\2"),
-    (
-        r"backbone/layer1_(\d+)/downsample",
-        r"backbone.layer1.\1.downsample.0",
-        r"backbone.layer1.\1.downsample.1",
-    ),
-    # Transition t makes branch t new (one more Sequential) and adapts the others.
-    (
-        r"backbone/transition(\d)_\1",
-        r"backbone.transition\1.\1.0.0",
-        r"backbone.transition\1.\1.0.1",
-    ),
-    (
-        r"backbone/transition(\d)_(\d)",
-        r"backbone.transition\1.\2.0",
-        r"backbone.transition\1.\2.1",
-    ),
-    (
-        r"backbone/stage(\d)_(\d+)/branch(\d)_(\d+)/conv(\d)",
-        r"backbone.stage\1.\2.branches.\3.\4.conv\5",
-        r"backbone.stage\1.\2.branches.\3.\4.bn\5",
-    ),
-    (
-        r"backbone/stage(\d)_(\d+)/fuse(\d)_(\d)",
-        r"backbone.stage\1.\2.fuse_layers.\3.\4.0",
-        r"backbone.stage\1.\2.fuse_layers.\3.\4.1",
-    ),
-    (
-        r"backbone/stage(\d)_(\d+)/fuse(\d)_(\d)_(\d)",
-        r"backbone.stage\1.\2.fuse_layers.\3.\4.\5.0",
-        r"backbone.stage\1.\2.fuse_layers.\3.\4.\5.1",
-    ),
-    (r"ppg/keypoint_head", "ppg.heatmap_head", ""),
-    (r"ppg/part_head", "ppg.detkptmap_head", ""),
-    (r"ppg/offset_head", "ppg.offset_head", ""),
-    (r"refiner/input", "pr.gconv_head.conv", "pr.gconv_head.bn"),
-    (
-        r"refiner/layer(\d)_(\d)",
-        r"pr.gconv_layers.\1.gconv\2.conv",
-        r"pr.gconv_layers.\1.gconv\2.bn",
-    ),
-    (r"refiner/hidden", "pr.gconv_pred.0", ""),
-    (r"refiner/hidden_norm", "", "pr.gconv_pred.1"),
-    (r"refiner/delta", "pr.gconv_pred.3", ""),
-)
 _NORM_LEAVES = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _NORM_MODULES = ("BatchNorm_0", "norm", "hidden_norm")
 _WRAPPERS = {"Conv_0", "conv", "BatchNorm_0", "norm"}
 
 
-def released_name(path: Path) -> str:
-    """Name of a leaf in the released state dict."""
+def released_name(path: Path, names: ModuleType) -> str:
+    """Name of a leaf in the released state dict.
+
+    Args:
+        path: in the variables.
+        names: `released` of the method.
+    """
     modules, leaf = path[1:-1], path[-1]
-    if path[1:] == ("refiner", "adjacency"):
-        return "pr.adj"
+    if "/".join(path[1:]) in names.LEAVES:
+        return names.LEAVES["/".join(path[1:])]
     is_norm = modules[-1] in _NORM_MODULES
     # A head's own name ends in a Conv wrapper called "conv"; conv1.. are not wrappers.
     while modules[-1] in _WRAPPERS:
         modules = modules[:-1]
-    for pattern, conv, norm in _MODULES:
+    table, before = names.MODULES, ""
+    if modules[0] == "backbone":
+        table, before, modules = hrnet.MODULES, names.BACKBONE, modules[1:]
+    for pattern, conv, norm in table:
         match = re.fullmatch(pattern, "/".join(modules))
         if match:
-            prefix = match.expand(norm if is_norm else conv)
+            prefix = before + match.expand(norm if is_norm else conv)
             return f"{prefix}.{_NORM_LEAVES[leaf] if is_norm else _weight_leaf(leaf)}"
     raise KeyError(f"no released name for {'/'.join(path)}")
 
@@ -97,21 +58,20 @@ def _weight_leaf(leaf: str) -> str:
     return "bias" if leaf == "bias" else "weight"
 
 
-def _to_released_layout(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """How a leaf's array is laid out in the released state dict."""
-    if path[-1] != "kernel":
-        return lambda x: x
-    if path[1] == "refiner":  # Dense [in, out] -> Conv1d [out, in, 1]
-        return lambda x: x.T[:, :, None]
-    return lambda x: x.transpose(3, 2, 0, 1)  # HWIO -> OIHW
+def _to_released(path: Path, array: np.ndarray, names: ModuleType) -> np.ndarray:
+    """A leaf's array as the released state dict lays it out."""
+    if path[-1] == "kernel":
+        is_conv1d = path[1] in names.CONV1D  # Dense [in, out] -> Conv1d [out, in, 1]
+        array = array.T[:, :, None] if is_conv1d else array.transpose(3, 2, 0, 1)  # HWIO -> OIHW
+    return np.ascontiguousarray(array)
 
 
-def _from_released_layout(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    if path[-1] != "kernel":
-        return lambda x: x
-    if path[1] == "refiner":
-        return lambda x: x[:, :, 0].T
-    return lambda x: x.transpose(2, 3, 1, 0)
+def _from_released(path: Path, array: np.ndarray, names: ModuleType) -> np.ndarray:
+    """The inverse of `_to_released`."""
+    if path[-1] == "kernel":
+        is_conv1d = path[1] in names.CONV1D
+        array = array[:, :, 0].T if is_conv1d else array.transpose(2, 3, 1, 0)
+    return np.ascontiguousarray(array)
 
 
 def from_torch(state_dict: Mapping[str, np.ndarray], config: ConfigDict) -> Variables:
@@ -133,15 +93,18 @@ def from_torch(state_dict: Mapping[str, np.ndarray], config: ConfigDict) -> Vari
             and the configs that would fit.
     """
     given = torch_files.unwrap(state_dict)
+    names = methods.of(config).released
     wanted = _entries(config)
-    if is_backbone(given):
-        given = {n: x for n, x in given.items() if not n.startswith(IMAGENET_HEAD)}
+    if is_backbone(given, names):
+        given = {n: x for n, x in given.items() if not n.startswith(hrnet.IMAGENET_HEAD)}
         wanted = {
-            n.removeprefix(BACKBONE): entry for n, entry in wanted.items() if n.startswith(BACKBONE)
+            n.removeprefix(names.BACKBONE): (path, shape)
+            for n, (path, shape) in wanted.items()
+            if path[1] == "backbone"
         }
     fit.check(_shapes(given), {n: shape for n, (_, shape) in wanted.items()}, config)
     flat = {
-        path: np.ascontiguousarray(_from_released_layout(path)(np.asarray(given[name], np.float32)))
+        path: _from_released(path, np.asarray(given[name], np.float32), names)
         for name, (path, _) in wanted.items()
     }
     return traverse_util.unflatten_dict(flat)
@@ -153,28 +116,40 @@ def to_torch(variables: Mapping) -> dict[str, np.ndarray]:
     A model gets the released names, a backbone alone those of HRNet's authors.
     """
     state_dict = {}
+    names = _names_of(variables)
     bare = set(variables["params"]) == {"backbone"}
     for path, leaf in traverse_util.flatten_dict(dict(variables)).items():
-        name = released_name(path).removeprefix(BACKBONE if bare else "")
-        state_dict[name] = np.ascontiguousarray(_to_released_layout(path)(np.asarray(leaf)))
+        name = released_name(path, names).removeprefix(names.BACKBONE if bare else "")
+        state_dict[name] = _to_released(path, np.asarray(leaf), names)
         if path[-1] == "var":
             state_dict[name.replace("running_var", COUNTER)] = np.zeros((), np.int64)
     return state_dict
 
 
-def is_backbone(state_dict: Mapping[str, np.ndarray]) -> bool:
-    """Whether an unwrapped state dict is an HRNet's, without PINet's heads."""
-    return not any(name.startswith((BACKBONE, "ppg.", "pr.")) for name in state_dict)
+def is_backbone(state_dict: Mapping[str, np.ndarray], names: ModuleType) -> bool:
+    """Whether an unwrapped state dict is an HRNet's, without the heads of a method."""
+    heads = tuple(prefix for prefix in (names.BACKBONE, *names.HEADS) if prefix)
+    return not any(name.startswith(heads) for name in state_dict)
+
+
+def _names_of(variables: Mapping) -> ModuleType:
+    """`released` of the method that has such variables."""
+    modules = set(variables["params"]) - {"backbone"}
+    for method in methods.NAMES:
+        names = methods.named(method).released
+        if modules <= {pattern.partition("/")[0] for pattern, _, _ in names.MODULES}:
+            return names
+    raise UserError(f"No method has weights called {', '.join(sorted(modules))}.")
 
 
 def _entries(config: ConfigDict) -> dict[str, tuple[Path, tuple[int, ...]]]:
     """Released name -> (path in the variables, released shape) of a config's model."""
-    model = network.build(config)
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, method="init_all"), image)
+    method = methods.of(config)
+    names = method.released
+    leaves = traverse_util.flatten_dict(of_network.shapes(method.build(config)))
     return {
-        released_name(path): (path, _to_released_layout(path)(np.empty(leaf.shape)).shape)
-        for path, leaf in traverse_util.flatten_dict(dict(shapes)).items()
+        released_name(path, names): (path, _to_released(path, np.empty(leaf.shape), names).shape)
+        for path, leaf in leaves.items()
     }
 
 

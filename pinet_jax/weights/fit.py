@@ -1,17 +1,16 @@
 """Do weights fit a config? If not: where they differ and which config would fit."""
 
 import itertools
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from pinet_jax import skeletons
+from pinet_jax import methods
+from pinet_jax.backbones import released as hrnet
+from pinet_jax.backbones.released import Shapes
 from pinet_jax.config import CONFIG_DIR, load_config
 from pinet_jax.errors import UserError
-
-Shapes = Mapping[str, tuple[int, ...]]  # by released name
 
 LISTED = 30  # entries that an error names, at most
 
@@ -58,50 +57,11 @@ def advice(given: Shapes, config: ConfigDict) -> str:
 
 
 def model_fields(given: Shapes, config: ConfigDict) -> dict[str, Any]:
-    """Config fields, dotted, that entries and their shapes give away.
-
-    Where several partitions have as many parts, it is the config's own or the first.
-    """
-    names = {name.removeprefix("backbone."): shape for name, shape in given.items()}
-    fields = _backbone_fields(names) | _head_fields(names, config)
+    """Config fields, dotted, that entries and their shapes give away."""
+    names = methods.of(config).released
+    of_backbone = {name.removeprefix(names.BACKBONE): shape for name, shape in given.items()}
+    fields = hrnet.model_fields(of_backbone) | names.model_fields(given, config)
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _backbone_fields(given: Shapes) -> dict[str, Any]:
-    modules = tuple(_count(given, rf"stage{stage}\.(\d+)\.") for stage in (2, 3, 4))
-    return {
-        "model.width": _outputs(given, "transition1.0.0.weight"),
-        "model.stem_width": _outputs(given, "conv1.weight"),
-        "model.bottlenecks": _count(given, r"layer1\.(\d+)\."),
-        "model.modules": modules if all(modules) else None,
-        "model.blocks": _count(given, r"stage2\.0\.branches\.0\.(\d+)\."),
-    }
-
-
-def _head_fields(given: Shapes, config: ConfigDict) -> dict[str, Any]:
-    num_keypoints = _outputs(given, "ppg.heatmap_head.weight")
-    num_parts = _outputs(given, "ppg.detkptmap_head.weight")
-    likely = (skeletons.COCO, skeletons.CROWDPOSE, skeletons.of(config))  # the config's wins
-    skeleton = {known.num_keypoints: known for known in likely}.get(num_keypoints)
-    if skeleton is None:
-        return {}
-    partitions = [n for n, parts in skeleton.partitions.items() if len(parts) == num_parts]
-    partitions.sort(key=lambda name: name != config.model.partition)
-    return {
-        "dataset.skeleton": skeleton.name,
-        "model.partition": partitions[0] if partitions else None,
-        "model.refinement": any(name.startswith("pr.") for name in given),
-        "model.graph": "dynamic" if "pr.adj" in given else None,
-        "model.graph_layers": _count(given, r"pr\.gconv_layers\.(\d+)\."),
-    }
-
-
-def _outputs(given: Shapes, name: str) -> int | None:
-    return given[name][0] if given.get(name) else None
-
-
-def _count(given: Shapes, pattern: str) -> int | None:
-    return len({m[1] for m in (re.match(pattern, name) for name in given) if m}) or None
 
 
 def _describes(config: ConfigDict, fields: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""What lies in a checkpoint's folder, read and found; Orbax's formats, without its manager."""
+"""Checkpoints found and read: Orbax's formats, without its manager."""
 
 import json
 import logging
@@ -7,19 +7,27 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from flax import traverse_util
 from ml_collections import ConfigDict
 
-from pinet_jax.config import load_config as load_config_file
+from pinet_jax.config import config_from_json
 from pinet_jax.errors import UserError
 from pinet_jax.runtime import files
 
 Read = TypeVar("Read")
+State = TypeVar("State")
+Variables = dict[str, Any]  # {"params": tree, "batch_stats": tree} of NumPy arrays
+Position = Mapping[str, int]  # what reproduces the place in the data
 
 FOLDER = "checkpoints"  # in a workdir
 EVALUATIONS = "eval_steps"  # in a workdir: STEP/metrics.json
 BEST = "best"  # WORKDIR/best names the checkpoint of the highest AP
 JSON_ITEMS = ("config", "position")
+VARIABLES = ("params", "batch_stats")
+NAMED_DIFFERENCES = 3  # at most, in the error for a checkpoint of another model
 
 # Of a damaged checkpoint many reads fail: one is raised, the rest need no report. So do
 # Orbax's own reports of a save that failed.
@@ -137,53 +145,98 @@ def read_item(folder: files.Path, item: str) -> dict[str, Any]:
         ) from None
 
 
-def save_config(workdir: str | os.PathLike, config: ConfigDict) -> None:
-    """Writes WORKDIR/config.json, making the folder if absent."""
-    text = json.dumps(config.to_dict(), indent=2) + "\n"
-    files.write_text(files.make_folder(workdir) / "config.json", text)
+def load_variables(path: str | os.PathLike) -> tuple[ConfigDict, Variables]:
+    """The config and the variables of a trained model, without its optimiser.
 
+    Args:
+        path: a workdir (its newest readable checkpoint is read), WORKDIR/best for the one of
+            the highest AP, one checkpoint's step folder, or what `save_variables` wrote.
 
-def load_config(workdir: str | os.PathLike) -> ConfigDict:
-    """The config in WORKDIR/config.json, locked; UserError if it is absent or damaged."""
-    path = files.to_path(workdir) / "config.json"
-    try:
-        return config_from_json(json.loads(path.read_text(encoding="utf-8")), path)
-    except OSError as error:
-        raise UserError(f"Cannot read '{path}' ({error.strerror}): is it a workdir?") from None
-    except (ValueError, AttributeError):
-        raise UserError(f"'{path}' is damaged: write it anew by starting train.py.") from None
+    Returns:
+        The config, locked, and {"params", "batch_stats"} as NumPy arrays.
 
-
-def config_from_json(tree: Mapping[str, Any], where: str | os.PathLike) -> ConfigDict:
-    """The locked config of its JSON form.
-
-    Fields that came into the library after it was written get the values of
-    configs/base.py, and a line on standard error names them.
+    Raises:
+        UserError: there is no checkpoint.
+        DamagedCheckpoint: it is damaged, or all of the workdir's are.
     """
-    config = _tuples(tree)
-    added = list(_fill(config, load_config_file("base").to_dict()))
-    if added:
-        print(
-            f"'{where}' is older than config.{', config.'.join(added)}: "
-            "taken from configs/base.py.",
-            file=sys.stderr,
-            flush=True,
-        )
-    return ConfigDict(config).lock()
+    path = files.to_path(path)
+    if (path / "variables").is_dir():
+        return _read_variables(path)
+    if path.name == BEST and (path.parent / FOLDER).is_dir():
+        step = best_of(path.parent)
+        return _read_variables(path.parent / FOLDER / str(step))
+    return newest_readable(path, _read_variables)[0]
 
 
-def _tuples(value: Any) -> Any:
-    """Configs hold tuples, never lists, so JSON's arrays are tuples."""
-    if isinstance(value, Mapping):
-        return {name: _tuples(item) for name, item in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def load_newest(path: str | os.PathLike) -> tuple[str, ConfigDict, Variables]:
+    """`load_variables` with the name of the checkpoint that was read, for people to read."""
+
+    def read(folder: files.Path) -> tuple[str, ConfigDict, Variables]:
+        step = f" (step {folder.name})" if folder.name.isdigit() else ""
+        return f"{folder}{step}", *load_variables(folder)
+
+    workdir = files.to_path(path)
+    if (workdir / FOLDER).is_dir():
+        return newest_readable(workdir, read)[0]
+    return read(workdir)
 
 
-def _fill(config: dict, base: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Adds the fields of `base` that `config` lacks; yields their names."""
-    for field, value in base.items():
-        if field not in config:
-            config[field] = value
-            yield prefix + field
-        elif isinstance(value, Mapping):
-            yield from _fill(config[field], value, f"{prefix}{field}.")
+def load_state(folder: str | os.PathLike, template: State) -> State:
+    """The state that a run or `save_state` wrote, as NumPy in the form of `template`.
+
+    Raises:
+        UserError: no checkpoint, or one of another model.
+        DamagedCheckpoint: a part of it cannot be read.
+    """
+    folder = files.to_path(folder)
+    read_position(folder)  # so that damage in the small parts is found, and found first
+    saved = read_item(folder, "variables") | read_item(folder, "training")
+    saved = traverse_util.flatten_dict(saved)
+    wanted = named_leaves(template)
+    check_same(saved, wanted, folder, "use the config it was trained with, or another workdir")
+    leaves = [np.asarray(saved[name], leaf.dtype) for name, leaf in wanted.items()]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def read_position(folder: str | os.PathLike) -> dict[str, int]:
+    """What `save` was given with a checkpoint; of older checkpoints, what is known."""
+    folder = files.to_path(folder)
+    config = read_item(folder, "config")
+    known = {"seed": config["seed"], "batch_size": config["train"]["batch_size"]}
+    has_position = (folder / "position").is_dir()
+    return known | (read_item(folder, "position") if has_position else {})
+
+
+def check_same(saved: Mapping, wanted: Mapping, where: str | os.PathLike, mend: str) -> None:
+    """UserError unless two flat trees, leaf by name tuple, have the same names and shapes."""
+
+    def shape(tree, name):
+        return str(np.shape(tree[name])).replace(" ", "") if name in tree else "absent"
+
+    names = [*wanted, *(name for name in saved if name not in wanted)]
+    different = [name for name in names if shape(saved, name) != shape(wanted, name)]
+    if not different:
+        return
+    # The optimiser mirrors the parameters: its differences would only repeat theirs.
+    first = sorted(different, key=lambda name: name[0] not in VARIABLES)[:NAMED_DIFFERENCES]
+    listed = "; ".join(
+        f"{'/'.join(name)} is {shape(saved, name)} there and {shape(wanted, name)} here"
+        for name in first
+    )
+    more = f"; and {len(different) - len(first)} more" if len(different) > len(first) else ""
+    raise UserError(f"The checkpoint '{where}' is of another config ({listed}{more}): {mend}.")
+
+
+def named_leaves(state: Any) -> dict[tuple[str, ...], Any]:
+    """Leaf by name, e.g. ("opt_state", "0", "mu", "conv", "kernel"), in tree order."""
+    leaves = jax.tree_util.tree_flatten_with_path(state)[0]
+    return {
+        tuple(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
+        for path, leaf in leaves
+    }
+
+
+def _read_variables(folder: files.Path) -> tuple[ConfigDict, Variables]:
+    config = config_from_json(read_item(folder, "config"), folder)
+    variables = read_item(folder, "variables")
+    return config, {name: variables.get(name, {}) for name in VARIABLES}

@@ -6,14 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from input_pipeline import eval_data, train_data
-from input_pipeline.storage import downloads
+from input_pipeline import train_data
+from input_pipeline.storage import downloads, splits
+from pinet_jax.config import check_same_model, save_config
 from pinet_jax.errors import UserError
-from pinet_jax.evaluation import loop as eval_loop
 from pinet_jax.methods.pinet import network
-from pinet_jax.training import loop as train_loop
 from pinet_jax.weights import checkpoints
-from tests import devices, programs, tiny
+from tests import devices, programs, runs, tiny
 from tests.input_pipeline import fake_coco
 
 CONFIG = f"--config={tiny.PATH}"
@@ -49,7 +48,7 @@ def refused(function, *arguments):
 
 def refused_training(config, workdir):
     """The same of a training, which leaves no workdir behind."""
-    message = refused(train_loop.train, config, str(workdir))
+    message = refused(runs.train, config, str(workdir))
     assert not workdir.exists()
     return message
 
@@ -65,7 +64,12 @@ def test_a_missing_data_folder(tmp_path):
 def test_a_folder_without_annotations_or_images(tmp_path):
     fake_coco.write_fake_coco(tmp_path / "coco", splits=("train",))
     variables = {"params": {"ppg": {}}, "batch_stats": {}}  # never used
-    message = refused(eval_loop.evaluate, coco_config(tmp_path), variables, tmp_path / "out")
+    message = refused(
+        runs.evaluate,
+        coco_config(tmp_path),
+        variables,
+        tmp_path / "out",
+    )
     assert "person_keypoints_val2017.json is missing" in message
     assert not list((tmp_path / "out").glob("*"))
     (tmp_path / "coco/train2017").rename(tmp_path / "elsewhere")
@@ -111,7 +115,7 @@ def test_an_unreadable_image_stops_or_is_skipped(tmp_path):
 
     skipping = coco_config(tmp_path, **{"dataset.skip_invalid": True})
     assert train_data.examples_per_epoch(skipping) == 2  # of 4: one unreadable, one empty
-    assert eval_data.num_eval_images(skipping, "train") == 3
+    assert len(splits.open_split(skipping, "train")) == 3
     refused_training(config, tmp_path / "run")  # skipping once makes it nobody's default
 
 
@@ -120,7 +124,7 @@ def test_a_prepared_folder_without_the_split_that_is_asked_for(tmp_path):
     downloads.prepare_into(coco_config(tmp_path), tmp_path / "out", "train")
     config = coco_config(tmp_path, **{"dataset.data_dir": str(tmp_path / "out")})
     assert train_data.examples_per_epoch(config) == 3
-    message = refused(eval_loop.evaluate, config, {}, tmp_path / "eval")
+    message = refused(runs.evaluate, config, {}, tmp_path / "eval")
     assert "holds the prepared splits train and not 'val'" in message and "--splits val" in message
     assert not (tmp_path / "eval").exists()
 
@@ -130,7 +134,7 @@ def test_a_prepared_folder_without_the_split_that_is_asked_for(tmp_path):
 
 def save_checkpoint(workdir, config):
     """One of random weights."""
-    checkpoints.save_config(workdir, config)
+    save_config(workdir, config)
     with checkpoints.Checkpoints(workdir, keep=1) as saved:
         saved.save({"step": np.array(1), **tiny.random_variables(network.build(config))})
 
@@ -143,7 +147,7 @@ def test_resuming_another_model_is_refused_and_changes_nothing(tmp_path):
     save_checkpoint(tmp_path, tiny.config())
     before = files_of(tmp_path)
     other = tiny.config(**{"model.graph_layers": 1})
-    message = refused(train_loop.train, other, str(tmp_path))
+    message = refused(runs.train, other, str(tmp_path))
     assert "is of another config" in message and "refiner/layer1_1" in message
     assert files_of(tmp_path) == before
 
@@ -157,9 +161,9 @@ def test_resuming_another_model_is_refused_and_changes_nothing(tmp_path):
     ],
 )
 def test_evaluating_another_model_is_refused(changes, words):
-    message = refused(eval_loop.check_same_model, tiny.config(**changes), tiny.config())
+    message = refused(check_same_model, tiny.config(**changes), tiny.config())
     assert words in message
-    eval_loop.check_same_model(tiny.config(**{"model.conv_init": "released"}), tiny.config())
+    check_same_model(tiny.config(**{"model.conv_init": "released"}), tiny.config())
 
 
 # ---- The programs themselves

@@ -7,17 +7,17 @@ import jax
 import numpy as np
 import pytest
 
-from input_pipeline import eval_data, train_data
+from input_pipeline import train_data
+from input_pipeline.source import Source
 from pinet_jax import skeletons
-from pinet_jax.config import load_config
+from pinet_jax.config import check_same_model, load_config
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation import loop as eval_loop
 from pinet_jax.inference.predictor import Predictor
-from pinet_jax.training import loop as train_loop
 from pinet_jax.training.metrics_log import read_metrics
 from pinet_jax.visualize import targets as target_pictures
-from pinet_jax.weights import checkpoints
-from tests import devices, programs, tiny
+from pinet_jax.weights import reading
+from tests import devices, programs, runs, tiny
 from tests.input_pipeline import fake_coco
 from tests.paths import ROOT
 
@@ -69,12 +69,12 @@ def config(folder):
 def trained(folder, config):
     """The workdir of two steps."""
     assert train_data.examples_per_epoch(config) == 4
-    train_loop.train(config, str(folder / "run"))
+    runs.train(config, folder / "run")
     return folder / "run"
 
 
 def truth_of(config):
-    return json.loads(eval_loop.annotations_path(config).read_text())
+    return json.loads(Source(config).eval_annotations().read_text())
 
 
 def test_the_script_keeps_five_keypoints(folder):
@@ -91,7 +91,7 @@ def test_the_script_keeps_five_keypoints(folder):
 def test_the_network_and_its_targets_have_the_skeletons_shape(config):
     skeleton = skeletons.of(config)
     assert skeleton.num_keypoints == 5 and skeleton.flip_order == (0, 2, 1, 4, 3)
-    (sample, *_) = target_pictures.first_samples(config, 2)
+    (sample, *_) = target_pictures.first_samples(config, 2, Source)
     side = tiny.SIZE // 4
     assert sample.keypoints.shape[1:] == (5, 3)
     assert sample.targets.keypoint_heatmaps.shape == (side, side, 5)
@@ -104,21 +104,21 @@ def test_training_carries_the_skeleton_into_the_checkpoint(trained, config):
     records = read_metrics(trained / "metrics.jsonl")
     assert [record["step"] for record in records] == [1, 2]
     assert all(np.isfinite(record["loss"]) and record["offset_loss"] > 0 for record in records)
-    saved, variables = checkpoints.load_variables(trained)
+    saved, variables = reading.load_variables(trained)
     assert skeletons.of(saved) == skeletons.of(config)
     assert variables["params"]["refiner"]["adjacency"].shape == (5, 5)
 
 
 def test_the_checkpoint_evaluates_and_predicts(trained, config, folder):
-    saved, variables = checkpoints.load_variables(trained)
-    eval_loop.check_same_model(config, saved)
-    metrics = eval_loop.evaluate(config, variables, folder / "eval")
+    saved, variables = reading.load_variables(trained)
+    check_same_model(config, saved)
+    metrics = runs.evaluate(config, variables, folder / "eval")
     assert all(np.isfinite(value) for value in metrics.values())
     results = json.loads((folder / "eval" / "results.json").read_text())
     assert results and all(len(result["keypoints"]) == 15 for result in results)
     assert {r["image_id"] for r in results} <= {image["id"] for image in truth_of(config)["images"]}
 
-    image, _ = eval_data.load_images(config, "val", [results[0]["image_id"]])[0]
+    image, _ = Source(config).load_eval_images([results[0]["image_id"]])[0]
     (people,) = Predictor(saved, variables)([image])
     found = [r for r in results if r["image_id"] == results[0]["image_id"]]
     poses = np.reshape([r["keypoints"] for r in found], (-1, 5, 3))[..., :2]
@@ -140,11 +140,11 @@ def test_the_truth_as_results_scores_1(config, tmp_path):
         {name: person[name] for name in ("image_id", "category_id", "keypoints")} | {"score": 0.9}
         for person in people
     ]
-    metrics = eval_loop.score(config, results, eval_loop.annotations_path(config), tmp_path)
+    metrics = eval_loop.score(config, results, Source(config).eval_annotations(), tmp_path)
     assert len(results) > 3
     assert metrics["AP"] == pytest.approx(1) and metrics["AR"] == pytest.approx(1)
     off = [r | {"keypoints": [value + 30 for value in r["keypoints"]]} for r in results]
-    assert eval_loop.score(config, off, eval_loop.annotations_path(config), None)["AP"] < 0.1
+    assert eval_loop.score(config, off, Source(config).eval_annotations(), None)["AP"] < 0.1
 
 
 def test_the_programs_take_the_config_file(folder):
@@ -161,9 +161,9 @@ def test_the_programs_take_the_config_file(folder):
 
 def test_another_skeletons_checkpoint_is_refused(trained, config, folder):
     other = load_config(str(folder / "five_points.py"), TINY | {"model.partition": "center"})
-    saved, _ = checkpoints.load_variables(trained)
+    saved, _ = reading.load_variables(trained)
     with pytest.raises(UserError, match=r"config.model.partition is 'halves' there"):
-        eval_loop.check_same_model(other, saved)
+        check_same_model(other, saved)
     with pytest.raises(UserError, match="no partition 'part-large'"):
         skeletons.of(config).parts("part-large")
 
@@ -182,6 +182,6 @@ def test_annotations_of_another_skeleton_are_named(folder, config, tmp_path):
 
 
 def test_variables_have_no_room_for_17_keypoints(trained):
-    _, variables = checkpoints.load_variables(trained)
+    _, variables = reading.load_variables(trained)
     sizes = {size for leaf in jax.tree.leaves(variables["params"]["ppg"]) for size in leaf.shape}
     assert {5, 2, 2 * 5 * 2} <= sizes and not {17, 2 * 17, 3 * 17} & sizes

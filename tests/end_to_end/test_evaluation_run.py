@@ -11,12 +11,14 @@ import jax
 import numpy as np
 import pytest
 
+from input_pipeline.source import Source
+from pinet_jax.config import check_same_model
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation import loop as eval_loop
 from pinet_jax.evaluation import scoring
 from pinet_jax.methods.pinet import network
 from pinet_jax.runtime import hosts
-from tests import devices, programs, tiny
+from tests import devices, programs, runs, tiny
 from tests.input_pipeline import fake_coco
 
 NUM_IMAGES, FIRST_ID = 7, 1000
@@ -67,8 +69,9 @@ def variables():
 @pytest.fixture(scope="module")
 def predict(config_of, variables):
     """Results of the split with images of some batch size."""
-    return lambda batch_size: eval_loop.predict_split(
-        config_of(**{"eval.batch_size": batch_size}), variables, "val"
+    return lambda batch_size: runs.predict_split(
+        config_of(**{"eval.batch_size": batch_size}),
+        variables,
     )
 
 
@@ -114,7 +117,7 @@ def test_only_the_main_process_scores_and_writes(config_of, variables, tmp_path,
     monkeypatch.setattr(hosts, "is_main", lambda: False)
     monkeypatch.setattr(eval_loop, "predict_split", lambda *_: [])
     monkeypatch.setattr(hosts, "gather", lambda items: [*items, {"AP": 0.5}])
-    assert eval_loop.evaluate(config_of(), variables, tmp_path / "out") == {"AP": 0.5}
+    assert runs.evaluate(config_of(), variables, tmp_path / "out") == {"AP": 0.5}
     assert not (tmp_path / "out").exists()
 
 
@@ -154,7 +157,11 @@ def test_results_are_on_disk_as_soon_as_they_are_there(
 
     monkeypatch.setattr(scoring, "coco_results", stop_at_the_fifth)
     with pytest.raises(Interrupted):
-        eval_loop.evaluate(config_of(**{"eval.batch_size": 1}), variables, tmp_path)
+        runs.evaluate(
+            config_of(**{"eval.batch_size": 1}),
+            variables,
+            tmp_path,
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl.partial"]
     lines = (tmp_path / "results.jsonl.partial").read_text().splitlines()
     assert lines and all(json.loads(line) in one_by_one for line in lines)
@@ -165,7 +172,7 @@ def test_results_are_on_disk_as_soon_as_they_are_there(
 def test_a_full_disk_is_named(config_of, variables):
     config = config_of(**{"eval.batch_size": 1})
     with pytest.raises(UserError, match=r"Cannot keep the results \(No space left"):
-        eval_loop.predict_split(config, variables, "val", pathlib.Path("/dev/full"))
+        runs.predict_split(config, variables, pathlib.Path("/dev/full"))
 
 
 # ---- What is written
@@ -175,7 +182,11 @@ def test_a_full_disk_is_named(config_of, variables):
 def evaluated(config_of, variables, tmp_path_factory):
     """The folder of an evaluation, and its metrics."""
     out = tmp_path_factory.mktemp("evaluated") / "out"
-    return out, eval_loop.evaluate(config_of(**{"eval.batch_size": 8}), variables, out)
+    return out, runs.evaluate(
+        config_of(**{"eval.batch_size": 8}),
+        variables,
+        out,
+    )
 
 
 def test_an_evaluation_leaves_its_files(evaluated):
@@ -203,12 +214,12 @@ def test_the_report_shows_the_pictures_of_the_split(evaluated):
 
 def test_a_split_without_ground_truth_is_only_predicted(config_of, variables, tmp_path, capsys):
     config = config_of(**{"eval.batch_size": 8, "dataset.eval_split": "test-dev"})
-    assert "7 images, no ground truth" in eval_loop.describe_split(config)
-    assert eval_loop.evaluate(config, variables, tmp_path) == {}
+    assert "7 images, no ground truth" in eval_loop.describe_split(config, Source(config))
+    assert runs.evaluate(config, variables, tmp_path) == {}
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
     results = json.loads((tmp_path / "results.json").read_text())
     assert len({result["image_id"] for result in results}) == NUM_IMAGES
-    assert "no ground truth of test-dev" in capsys.readouterr().out
+    assert "no ground truth of coco test-dev" in capsys.readouterr().out
 
 
 def test_a_model_may_be_tested_on_another_dataset_of_its_skeleton(config_of):
@@ -216,7 +227,7 @@ def test_a_model_may_be_tested_on_another_dataset_of_its_skeleton(config_of):
     other = config_of(**{"eval.scales": (0.5, 1.0), "eval.flip": False})
     with other.unlocked():
         other.dataset.name, other.dataset.eval_split = "ochuman", "test"
-    eval_loop.check_same_model(other, trained)
+    check_same_model(other, trained)
 
 
 # ---- eval.py --results

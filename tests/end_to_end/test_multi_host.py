@@ -9,11 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from pinet_jax.evaluation import loop as eval_loop
-from pinet_jax.training import loop as train_loop
 from pinet_jax.training.metrics_log import read_metrics
-from pinet_jax.weights import checkpoints
-from tests import devices, tiny
+from pinet_jax.weights import reading
+from tests import devices, runs, tiny
 from tests.first_steps import KINDS, train
 from tests.paths import ROOT
 
@@ -150,7 +148,7 @@ def alone(tmp_path_factory):
     """A workdir of one process with four devices."""
     workdir = tmp_path_factory.mktemp("alone")
     with devices.use(4):
-        train_loop.train(tiny.config(**FIELDS), str(workdir))
+        runs.train(tiny.config(**FIELDS), workdir)
     return workdir
 
 
@@ -187,9 +185,13 @@ def crowd(tmp_path_factory):
 
 
 def test_evaluating_together_is_evaluating_alone(alone, crowd, tmp_path):
-    _, variables = checkpoints.load_variables(alone)
+    _, variables = reading.load_variables(alone)
     with devices.use(4):
-        wanted = eval_loop.evaluate(tiny.config(**FIELDS, **crowd), variables, tmp_path / "alone")
+        wanted = runs.evaluate(
+            tiny.config(**FIELDS, **crowd),
+            variables,
+            tmp_path / "alone",
+        )
     fields = [f"--config.{name}={value}" for name, value in crowd.items()]
     run_program("eval.py", f"--workdir={alone}", f"--out={tmp_path / 'together'}", *fields)
 

@@ -12,12 +12,10 @@ from input_pipeline.storage import downloads
 from input_pipeline.storage import splits as datasets
 from pinet_jax import skeletons
 from pinet_jax.config import load_config
-from pinet_jax.evaluation import loop as eval_loop
 from pinet_jax.evaluation import scoring
-from pinet_jax.training import loop as train_loop
 from pinet_jax.training.metrics_log import read_metrics
-from pinet_jax.weights import checkpoints
-from tests import devices, tiny
+from pinet_jax.weights import reading
+from tests import devices, runs, tiny
 from tests.paths import DATA
 
 STEPS = 2
@@ -92,12 +90,12 @@ def test_it_trains_and_evaluates(config, tmp_path):
     # As many steps as in the other tests of the tiny network: the same program.
     config.train.drop_epochs = (360 / steps_per_epoch, 480 / steps_per_epoch)
     with devices.use(1):
-        state = jax.device_get(train_loop.train(config, str(tmp_path)))
+        state = jax.device_get(runs.train(config, tmp_path))
         assert state.step == STEPS
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
         assert len(read_metrics(tmp_path / "metrics.jsonl")) == STEPS
-        _, variables = checkpoints.load_variables(tmp_path)
-        metrics = eval_loop.evaluate(config, variables, tmp_path / "eval")
+        _, variables = reading.load_variables(tmp_path)
+        metrics = runs.evaluate(config, variables, tmp_path / "eval")
     assert 0 <= metrics["AP"] <= 1
     results = json.loads((tmp_path / "eval" / "results.json").read_text())
     known = datasets.open_split(config, config.dataset.eval_split).index.image_id

@@ -14,14 +14,13 @@ import numpy as np
 import pytest
 
 from pinet_jax.errors import UserError
-from pinet_jax.evaluation import loop as eval_loop
 from pinet_jax.runtime import devices as parallel
 from pinet_jax.training import loop as train_loop
 from pinet_jax.training import stopping
 from pinet_jax.training.metrics_log import read_metrics
 from pinet_jax.training.step_metrics import StepMetrics
-from pinet_jax.weights import checkpoints
-from tests import devices, survival, tiny
+from pinet_jax.weights import checkpoints, reading
+from tests import devices, runs, survival, tiny
 from tools import rerun_step
 
 STEPS = 4  # an epoch of 16 images in batches of 4
@@ -54,7 +53,7 @@ def config_of(**overrides):
 
 
 def train(workdir, **overrides):
-    return jax.device_get(train_loop.train(config_of(**overrides), str(workdir)))
+    return jax.device_get(runs.train(config_of(**overrides), workdir))
 
 
 def steps_in(folder):
@@ -133,7 +132,7 @@ def check_stopped(workdir, code, stderr):
     (step,) = steps_in(workdir / "checkpoints")
     assert stderr.splitlines()[-1].startswith(f"stopped by SIGTERM: the checkpoint of step {step} ")
     assert read_metrics(workdir / "metrics.jsonl")[-1]["step"] == step
-    checkpoints.load_variables(workdir)
+    reading.load_variables(workdir)
 
 
 def test_sigterm_saves_the_step_and_exits_as_documented(tmp_path):
@@ -187,7 +186,7 @@ def test_a_damaged_newest_checkpoint_costs_only_its_steps(alone, workdir, capsys
     assert_same_state(state, alone[1])
     assert losses_of(workdir) == losses_of(alone[0])
     assert steps_in(workdir / "damaged_checkpoints") == [4]
-    assert_same_state(checkpoints.load_variables(workdir)[1]["params"], state.params)
+    assert_same_state(reading.load_variables(workdir)[1]["params"], state.params)
 
 
 @pytest.fixture
@@ -210,7 +209,7 @@ def test_a_full_disk_ends_it_with_the_checkpoint_before(small_disk):
     assert "Cannot write the checkpoint of step 4" in message
     assert "No space left on device" in message and "goes on from step 2" in message
     assert [path.name for path in (small_disk / "run" / "checkpoints").iterdir()] == ["2"]
-    checkpoints.load_variables(small_disk / "run")
+    reading.load_variables(small_disk / "run")
 
 
 # ---- A loss that is not finite
@@ -220,9 +219,9 @@ def test_a_full_disk_ends_it_with_the_checkpoint_before(small_disk):
 def about_to_diverge(alone, tmp_path):
     """A workdir whose newest checkpoint, of step 2, has weights too large to square."""
     source = alone[0] / "checkpoints" / "2"
-    state = checkpoints.load_state(source, alone[1])
+    state = reading.load_state(source, alone[1])
     state = state.replace(params=jax.tree.map(lambda x: x * np.float32(1e30), state.params))
-    position = checkpoints.read_position(source)
+    position = reading.read_position(source)
     checkpoints.save_state(tmp_path / "checkpoints" / "2", state, config_of(), position)
     return state
 
@@ -238,7 +237,7 @@ def test_a_bad_step_is_reported_and_never_saved(about_to_diverge, tmp_path, caps
     assert steps_in(tmp_path / "checkpoints") == [2]
 
     # The report: the state before the step, its batch, and how it goes again.
-    assert_same_state(checkpoints.load_state(folder, about_to_diverge), about_to_diverge)
+    assert_same_state(reading.load_state(folder, about_to_diverge), about_to_diverge)
     report = json.loads((folder / "report.json").read_text())
     assert report["step"] == 3 and report["image_ids"] == [8, 9, 10, 11]
     metrics, bad = rerun_step.rerun(folder, config_of(**overrides))
@@ -283,9 +282,9 @@ def test_the_training_evaluates_what_it_saves(crowd, tmp_path):
     scores = json.loads((tmp_path / "eval_steps" / "4" / "metrics.json").read_text())
     *_, steps, evaluation = read_metrics(tmp_path / "metrics.jsonl")
     assert steps["step"] == evaluation["step"] == 4 and evaluation["AP"] == scores["AP"]
-    config, variables = checkpoints.load_variables(tmp_path / "best")
+    config, variables = reading.load_variables(tmp_path / "best")
     assert_same_state(variables["params"], state.params)
-    expected = eval_loop.evaluate(train_loop._evaluated(config), variables, tmp_path / "again")
+    expected = runs.evaluate(config, variables, tmp_path / "again")
     assert {name: scores[name] for name in expected} == expected
 
 
@@ -294,14 +293,14 @@ def scores(monkeypatch):
     """AP by step, instead of an evaluation; a function of no argument is called."""
     given = {}
 
-    def evaluate(config, variables, out, model):
+    def evaluate(config, variables, data, out, model):
         score = given[int(out.name)]
         score = score() if callable(score) else score
         out.mkdir(parents=True, exist_ok=True)
         (out / "metrics.json").write_text(json.dumps({"AP": score}))
         return {"AP": score}
 
-    monkeypatch.setattr(eval_loop, "evaluate", evaluate)
+    monkeypatch.setattr(train_loop, "evaluate", evaluate)
     return given
 
 

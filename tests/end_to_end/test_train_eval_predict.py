@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from input_pipeline import train_data
+from input_pipeline.storage import splits
+from pinet_jax.config import read_config
 from pinet_jax.evaluation import loop as eval_loop
 from pinet_jax.evaluation import scoring
 from pinet_jax.inference.predictor import Predictor
-from pinet_jax.training import loop as train_loop
 from pinet_jax.training.metrics_log import read_metrics
-from pinet_jax.weights import checkpoints
-from tests import devices, programs, tiny
+from pinet_jax.weights import reading
+from tests import devices, programs, runs, tiny
 from tests.input_pipeline import fake_coco
 
 SPLIT_SIZES = (60, 60)  # height and width: one network size, 64 x 64
@@ -46,7 +47,7 @@ def stream_config(**overrides):
 def trained(tmp_path_factory):
     """A workdir of four steps on the stream, and the state they ended in."""
     workdir = tmp_path_factory.mktemp("trained")
-    return workdir, jax.device_get(train_loop.train(stream_config(), str(workdir)))
+    return workdir, jax.device_get(runs.train(stream_config(), workdir))
 
 
 def test_training_leaves_its_records(trained):
@@ -59,7 +60,7 @@ def test_training_leaves_its_records(trained):
         assert {"heatmap_loss", "offset_loss", "refinement_loss", "persons_dropped"} <= set(record)
     assert (workdir / "loss_curves.png").read_bytes().startswith(PNG)
     assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
-    assert checkpoints.load_config(workdir) == stream_config()
+    assert read_config(workdir) == stream_config()
     saved = sorted(path.name for path in (workdir / "checkpoints").iterdir() if path.is_dir())
     assert saved == ["2", "4"]
 
@@ -67,16 +68,19 @@ def test_training_leaves_its_records(trained):
 def test_resuming_goes_on_to_the_last_bit(trained, tmp_path):
     """Two steps and two more are four; so the same seed also trains the same network twice."""
     workdir, state = trained
-    train_loop.train(stream_config(**{"train.epochs": 0.5}), str(tmp_path))
+    runs.train(
+        stream_config(**{"train.epochs": 0.5}),
+        str(tmp_path),
+    )
     assert losses_of(tmp_path) == {step: losses_of(workdir)[step] for step in (1, 2)}
-    resumed = train_loop.train(stream_config(), str(tmp_path))
+    resumed = runs.train(stream_config(), tmp_path)
     assert losses_of(tmp_path) == losses_of(workdir)
     assert_same_state(resumed, state)
 
 
 def test_a_finished_training_is_left_as_it_is(trained):
     workdir, state = trained
-    again = train_loop.train(stream_config(), str(workdir))
+    again = runs.train(stream_config(), workdir)
     assert_same_state(again, state)
     assert list(losses_of(workdir)) == [1, 2, 3, 4]
 
@@ -105,9 +109,7 @@ def predictors(monkeypatch):
 
 
 def truth_of(config):
-    from input_pipeline import eval_data
-
-    return json.loads(eval_data.annotations_path(config, "val").read_text())
+    return json.loads(splits.annotations_path(config, "val").read_text())
 
 
 def check_evaluation(out, config, metrics):
@@ -124,17 +126,17 @@ def check_evaluation(out, config, metrics):
 
 
 def test_evaluation_covers_every_image_once(trained, crowd_config, predictors, tmp_path):
-    _, variables = checkpoints.load_variables(trained[0])
+    _, variables = reading.load_variables(trained[0])
     seen = []
-    coco_results = eval_loop.evaluation.coco_results
+    coco_results = eval_loop.scoring.coco_results
 
     def spy(image_id, people, most):
         seen.append((int(image_id), len(people.scores)))
         return coco_results(image_id, people, most)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(eval_loop.evaluation, "coco_results", spy)
-        metrics = eval_loop.evaluate(crowd_config, variables, tmp_path)
+        patch.setattr(eval_loop.scoring, "coco_results", spy)
+        metrics = runs.evaluate(crowd_config, variables, tmp_path)
 
     results = check_evaluation(tmp_path, crowd_config, metrics)
     assert sorted(image_id for image_id, _ in seen) == [0, 1, 2, 3, 4]
@@ -188,7 +190,7 @@ def difficult_config(tmp_path_factory):
 
 def test_difficult_scenes_train_and_evaluate(difficult_config, predictors, tmp_path):
     assert train_data.examples_per_epoch(difficult_config) == 3  # nobody: nothing to train on
-    state = jax.device_get(train_loop.train(difficult_config, str(tmp_path)))
+    state = jax.device_get(runs.train(difficult_config, tmp_path))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     records = read_metrics(tmp_path / "metrics.jsonl")
     assert len(records) == 3 and all(record["loss"] is not None for record in records)
@@ -196,8 +198,8 @@ def test_difficult_scenes_train_and_evaluate(difficult_config, predictors, tmp_p
     dropped = sum(record["persons_dropped"] for record in records)
     assert dropped == 4 * (CROWDED - difficult_config.dataset.max_persons)
 
-    _, variables = checkpoints.load_variables(tmp_path)
-    metrics = eval_loop.evaluate(difficult_config, variables, tmp_path / "eval")
+    _, variables = reading.load_variables(tmp_path)
+    metrics = runs.evaluate(difficult_config, variables, tmp_path / "eval")
     check_evaluation(tmp_path / "eval", difficult_config, metrics)
     assert all(np.isfinite(value) for value in metrics.values())
     assert predictors[0].compile_count == 1

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import eval_data
+from input_pipeline.storage import splits
 from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
 from pinet_jax.inference import network_input
@@ -42,7 +43,7 @@ def test_every_image_once_in_a_fixed_order(config, split, split_number):
     ids = valid_ids(eval_data.eval_batches(config, split))
     assert sorted(ids) == all_ids(split_number)
     assert ids == valid_ids(eval_data.eval_batches(config, split))
-    assert eval_data.num_eval_images(config, split) == NUM_IMAGES
+    assert len(splits.open_split(config, split)) == NUM_IMAGES
 
 
 def test_batches_are_full_and_hold_the_network_inputs(config):
@@ -78,7 +79,7 @@ def test_plan_fills_up_and_never_mixes_sizes():
 
 
 def test_load_images_gives_pictures_and_persons(config):
-    content = json.loads(eval_data.annotations_path(config, "val").read_text())
+    content = json.loads(splits.annotations_path(config, "val").read_text())
     (image, persons), (_, nobody) = eval_data.load_images(config, "val", [2003, 2004])
     annotations = [
         a for a in content["annotations"] if a["image_id"] == 2003 and a["num_keypoints"]
@@ -90,11 +91,6 @@ def test_load_images_gives_pictures_and_persons(config):
     )
     assert nobody["keypoints"].shape == (0, 17, 3)
     assert nobody["bbox"].shape == (0, 4)
-
-
-def test_image_ids_with_people_leaves_out_empty_images(config):
-    expected = [image_id for image_id in all_ids(2) if image_id % 4]  # the rest show nobody
-    assert eval_data.image_ids_with_people(config, "val") == expected
 
 
 def test_load_images_names_an_unknown_id(config):

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from pinet_jax.inference.predict import predict
 from pinet_jax.methods.pinet import network
-from pinet_jax.methods.pinet.candidates import predict
 from pinet_jax.runtime import devices as parallel
 from pinet_jax.training import step as training
 from tests import devices, tiny

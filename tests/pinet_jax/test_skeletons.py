@@ -4,8 +4,8 @@ import pytest
 
 from configs import base
 from pinet_jax import skeletons
+from pinet_jax.config import read_config, save_config
 from pinet_jax.errors import UserError
-from pinet_jax.weights import checkpoints
 
 BOTH = pytest.mark.parametrize("skeleton", [skeletons.COCO, skeletons.CROWDPOSE])
 
@@ -105,8 +105,8 @@ def test_a_skeleton_of_ones_own_travels_with_the_config(tmp_path):
     assert skeletons.of(config) == skeletons.COCO
     skeletons.use(config, STICK)
     assert skeletons.of(config.lock()) == STICK
-    checkpoints.save_config(tmp_path, config)
-    assert skeletons.of(checkpoints.load_config(tmp_path)) == STICK
+    save_config(tmp_path, config)
+    assert skeletons.of(read_config(tmp_path)) == STICK
 
 
 def test_lists_will_do():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pinet_jax.config import save_config
 from pinet_jax.errors import UserError
 from pinet_jax.methods.pinet import network
 from pinet_jax.methods.pinet.refinement import skeleton_adjacency
@@ -25,7 +26,7 @@ def workdir(tmp_path_factory):
     config = tiny.config()
     variables = tiny.random_variables(network.build(config))
     start = skeleton_adjacency(COCO.limbs, 17)
-    checkpoints.save_config(folder, config)
+    save_config(folder, config)
     with checkpoints.Checkpoints(folder, keep=2) as saved:
         for step in (5, 10):
             variables["params"]["refiner"]["adjacency"] = start + 0.01 * step

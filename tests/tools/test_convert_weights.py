@@ -11,15 +11,16 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from pinet_jax.config import check_same_model, save_config
 from pinet_jax.errors import UserError
-from pinet_jax.evaluation import loop as eval_loop
 from pinet_jax.inference.predictor import Predictor
 from pinet_jax.methods.pinet import network
+from pinet_jax.methods.variables import init
 from pinet_jax.training import loop as train_loop
 from pinet_jax.training import step as training
-from pinet_jax.weights import checkpoints, convert
+from pinet_jax.weights import checkpoints, convert, reading
 from pinet_jax.weights.torch_files import read_state_dict
-from tests import tiny
+from tests import runs, tiny
 from tests.paths import ROOT
 
 HEAD = {"classifier.weight": np.ones((5, 4), np.float32), "final_layer.0.bias": np.ones(3)}
@@ -87,7 +88,7 @@ def backbone(tmp_path_factory):
 
 
 def test_the_checkpoint_holds_config_and_variables(converted, state_dict):
-    config, variables = checkpoints.load_variables(converted)
+    config, variables = reading.load_variables(converted)
     assert config == tiny.config(**CROWDPOSE)
     jax.tree.map(np.testing.assert_array_equal, variables, convert.from_torch(state_dict, config))
     assert not list(converted.parent.glob("*tmp*"))
@@ -112,14 +113,14 @@ def test_predict_and_eval_accept_the_checkpoint(converted, tmp_path):
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "out/predictions.json").read_text())["results"]
     assert results and all(len(result["keypoints"]) == 14 * 3 for result in results)
-    trained, _ = checkpoints.load_variables(converted)
-    eval_loop.check_same_model(tiny.config(**CROWDPOSE), trained)
+    trained, _ = reading.load_variables(converted)
+    check_same_model(tiny.config(**CROWDPOSE), trained)
     with pytest.raises(UserError, match="another config"):
-        eval_loop.check_same_model(tiny.config(), trained)
+        check_same_model(tiny.config(), trained)
 
 
 def test_14_keypoints_and_several_scales_from_the_checkpoint(converted):
-    config, variables = checkpoints.load_variables(converted)
+    config, variables = reading.load_variables(converted)
     with config.unlocked():
         config.eval.scales = (0.5, 1.0, 2.0)
     image = np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)
@@ -146,20 +147,20 @@ def test_a_folder_with_something_in_it_is_left_alone(converted, backbone):
     config, _, variables = backbone
     with pytest.raises(UserError, match="is not empty"):
         checkpoints.save_variables(converted, config, variables)
-    assert checkpoints.load_variables(converted)[0] == tiny.config(**CROWDPOSE)
+    assert reading.load_variables(converted)[0] == tiny.config(**CROWDPOSE)
 
 
 def start(monkeypatch, config, workdir) -> training.TrainState:
     """The state that a training starts from; none of its steps is run."""
     monkeypatch.setattr(train_loop._Run, "go", lambda self, state, *_: state)
     monkeypatch.setattr(train_loop, "_draw_losses", lambda *_: None)
-    return jax.device_get(train_loop.train(config, str(workdir)))
+    return jax.device_get(runs.train(config, workdir))
 
 
 def test_training_starts_from_a_whole_model(monkeypatch, converted, tmp_path):
     config = tiny.config(**CROWDPOSE, **{"train.init_from": str(converted)})
     state = start(monkeypatch, config, tmp_path)
-    variables = checkpoints.load_variables(converted)[1]
+    variables = reading.load_variables(converted)[1]
     jax.tree.map(np.testing.assert_array_equal, state.params, variables["params"])
     jax.tree.map(np.testing.assert_array_equal, state.batch_stats, variables["batch_stats"])
     assert state.step == 0
@@ -167,7 +168,7 @@ def test_training_starts_from_a_whole_model(monkeypatch, converted, tmp_path):
 
 def test_training_starts_from_a_backbone(monkeypatch, backbone, tmp_path):
     config, folder, variables = backbone
-    fresh = jax.device_get(network.init(network.build(config), config.seed))
+    fresh = jax.device_get(init(network.build(config), config.seed))
     config = tiny.config(**{"train.init_from": str(folder)})
     state = start(monkeypatch, config, tmp_path)
     for kind, want in variables.items():
@@ -181,7 +182,7 @@ def test_training_starts_from_a_backbone(monkeypatch, backbone, tmp_path):
 def test_a_training_that_goes_on_ignores_init_from(monkeypatch, backbone, tmp_path):
     config, folder, _ = backbone
     with checkpoints.Checkpoints(tmp_path, keep=1) as saved:
-        checkpoints.save_config(tmp_path, config)
+        save_config(tmp_path, config)
         state = start(monkeypatch, config, tmp_path / "other")
         saved.save(state.replace(step=np.int32(5)))
     config = tiny.config(**{"train.init_from": str(folder)})

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
+from input_pipeline.source import Source
 from pinet_jax.evaluation import loop as eval_loop
 from pinet_jax.methods.pinet import network
 from tools.benchmarks import crowds
@@ -21,10 +22,7 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
     Raises:
         UserError: config.dataset.data_dir holds no such data.
     """
-    from input_pipeline import eval_data
-
-    split = config.dataset.eval_split
-    images = eval_data.num_eval_images(config, split)
+    images = Source(config).num_eval_images()
     variables = crowds.variables(network.build(config))
     rows = []
     for size in BATCHES:
@@ -33,11 +31,12 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
         seconds = []
         for _ in range(rounds + 1):
             start = time.perf_counter()
-            eval_loop.predict_split(config, variables, split)
+            eval_loop.predict_split(config, variables, Source(config))
             seconds.append(time.perf_counter() - start)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             rows.append((size, images / seconds[-1], memory))
-    lines = [f"evaluation of {images} images of '{split}' at {config.eval.input_size}"]
+    name = Source(config).eval_name
+    lines = [f"evaluation of {images} images of {name} at {config.eval.input_size}"]
     lines.append(f"{'batch':>6}{'images/s':>10}{'peak host MiB':>15}")
     lines += [f"{size:6}{rate:10.2f}{memory:15.0f}" for size, rate, memory in rows]
     yield "\n".join([*lines, ""])

@@ -6,8 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pinet_jax.backbones.hrnet import normalise
-from pinet_jax.inference.predictor import predict_here
-from pinet_jax.methods.pinet import candidates as inference
+from pinet_jax.inference import predict as prediction
 from pinet_jax.methods.pinet import network
 from tools.benchmarks import crowds, timing
 
@@ -63,10 +62,10 @@ def predict(
     to_image = np.broadcast_to(np.eye(2, 3, dtype=np.float32), (images, 2, 3))
 
     def run(variables, pixels, to_image):
-        return predict_here(model, variables, pixels, to_image, config)
+        return prediction.predict_here(model, variables, pixels, to_image, config)
 
     def without_loops(variables, pixels, to_image):
-        return inference.predict(model, variables, pixels, to_image, config)
+        return prediction.predict(model, variables, pixels, to_image, config)
 
     work = (crowds.variables(model), pixels, to_image)
     return timing.program(name, run, *work, items=images, without_loops=without_loops)

@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
-from pinet_jax.methods.pinet import candidates as inference
+from pinet_jax.inference.predict import predict
 from pinet_jax.methods.pinet import network
+from pinet_jax.methods.variables import init
 from pinet_jax.runtime import devices
 from pinet_jax.training import step as training
 from tools.benchmarks import crowds
@@ -69,9 +70,9 @@ def _prediction(config: ConfigDict) -> jax.stages.Lowered:
     size = config.eval.input_size
     image = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
     to_image = jax.ShapeDtypeStruct((1, 2, 3), np.float32)
-    variables = jax.eval_shape(lambda: network.init(model, config.seed))
+    variables = jax.eval_shape(lambda: init(model, config.seed))
 
     def run(variables, images, to_image):
-        return inference.predict(model, variables, images, to_image, config)
+        return predict(model, variables, images, to_image, config)
 
     return jax.jit(run).lower(variables, (image,) * len(config.eval.scales), to_image)

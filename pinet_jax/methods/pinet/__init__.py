@@ -1,1 +1,29 @@
-"""The network: HRNet backbone, pose proposals (PPG) and their refinement (PR)."""
+"""PINet (Wang, Zhang, Hua, NeurIPS 2021): whole poses from each of a person's parts, refined."""
+
+from pinet_jax.methods.pinet import released
+from pinet_jax.methods.pinet.candidates import (
+    check,
+    find_candidates,
+    inspect,
+    onnx_delta,
+    onnx_maps,
+    parts,
+)
+from pinet_jax.methods.pinet.cost import network_cost
+from pinet_jax.methods.pinet.losses import compute_loss, count_batch
+from pinet_jax.methods.pinet.network import PINet, build
+
+__all__ = [
+    "PINet",
+    "build",
+    "check",
+    "compute_loss",
+    "count_batch",
+    "find_candidates",
+    "inspect",
+    "network_cost",
+    "onnx_delta",
+    "onnx_maps",
+    "parts",
+    "released",
+]

@@ -1,11 +1,10 @@
-"""The whole prediction: batches of images to people, one program of static shapes.
+"""From images to scored poses before suppression: flip test, scales, peaks, refinement.
 
-Follows the released test procedure: flip test, several scales, refinement,
-suppression and pose fusion.
+Follows the released test procedure; static shapes, to be jitted.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +15,11 @@ from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE, normalise
-from pinet_jax.inference.fusion import AnyArray, People, join
+from pinet_jax.data import AnyArray
 from pinet_jax.methods.pinet.decoding import find_peaks, keypoint_scores, read_poses
 from pinet_jax.methods.pinet.network import PINet
 from pinet_jax.methods.pinet.ppg import Maps
-
-__all__ = ["Candidates", "People", "candidates", "predict"]
-
-Variables = Mapping[str, Any]
+from pinet_jax.methods.variables import Variables
 
 
 @struct.dataclass
@@ -39,12 +35,12 @@ class ScaleCandidates:
         valid: whether there is a candidate.
     """
 
-    poses: Float[AnyArray, "b n k 2"]
-    proposals: Float[AnyArray, "b n k 2"]
-    centers: Float[AnyArray, "b n 2"]
-    part: Int32[AnyArray, "b n"]
-    part_scores: Float[AnyArray, "b n"]
-    valid: Bool[AnyArray, "b n"]
+    poses: Float[AnyArray, "*b n k 2"]
+    proposals: Float[AnyArray, "*b n k 2"]
+    centers: Float[AnyArray, "*b n 2"]
+    part: Int32[AnyArray, "*b n"]
+    part_scores: Float[AnyArray, "*b n"]
+    valid: Bool[AnyArray, "*b n"]
 
 
 @struct.dataclass
@@ -56,17 +52,53 @@ class Candidates(ScaleCandidates):
             0 outside the image and where not valid.
     """
 
-    keypoint_scores: Float[AnyArray, "b n k"]
+    keypoint_scores: Float[AnyArray, "*b n k"]
 
 
-def predict(
+@struct.dataclass
+class Evidence:
+    """Candidates and what they were read from.
+
+    Attributes:
+        keypoint_heatmaps: H of every scale, averaged over the views of the flip test.
+        part_heatmaps: P, likewise.
+        candidates: of all scales.
+    """
+
+    keypoint_heatmaps: tuple[Float[AnyArray, "*b _ _ k"], ...]
+    part_heatmaps: tuple[Float[AnyArray, "*b _ _ s"], ...]
+    candidates: Candidates
+
+
+def parts(config: ConfigDict) -> skeletons.Parts:
+    """Keypoint indices of each part; UserError if the skeleton has no such partition."""
+    return skeletons.of(config).parts(config.model.partition)
+
+
+def check(config: ConfigDict) -> None:
+    """UserError if the flip test is on and the mirror image of some part is no part."""
+    mirror_of(config, width=1)
+
+
+def find_candidates(
     model: PINet,
     variables: Variables,
     images: tuple[UInt8[Array, "b _ _ 3"], ...],
     to_image: Float[Array, "b 2 3"],
     config: ConfigDict,
-) -> People:
-    """The people of a batch of images of one size; pure, to be jitted.
+) -> Candidates:
+    """All scored poses before suppression; arguments as of `inspect`."""
+    return inspect(model, variables, images, to_image, config).candidates
+
+
+def inspect(
+    model: PINet,
+    variables: Variables,
+    images: tuple[UInt8[Array, "b _ _ 3"], ...],
+    to_image: Float[Array, "b 2 3"],
+    config: ConfigDict,
+) -> Evidence:
+    """All scored poses before suppression, with the maps they were read from.
 
     Args:
         model: as built from the config.
@@ -75,31 +107,8 @@ def predict(
         to_image: affine maps from network-input pixels of scale 1 to image pixels.
         config: its `eval` part says how.
     """
-    return join_people(candidates(model, variables, images, to_image, config), config)[0]
-
-
-def join_people(found: Candidates, config: ConfigDict) -> tuple[People, Int32[Array, "b n"]]:
-    """The people that candidates make, and which of them each became part of (`fusion.join`)."""
-    return join(
-        found.poses,
-        found.keypoint_scores,
-        found.valid,
-        skeletons.of(config).sigmas,
-        config.eval.oks_threshold,
-        config.eval.pose_fusion,
-    )
-
-
-def candidates(
-    model: PINet,
-    variables: Variables,
-    images: tuple[UInt8[Array, "b _ _ 3"], ...],
-    to_image: Float[Array, "b 2 3"],
-    config: ConfigDict,
-) -> Candidates:
-    """All scored poses before suppression; arguments as of `predict`."""
     scales = tuple(config.eval.scales)
-    heatmaps, found = zip(
+    heatmaps, part_heatmaps, found = zip(
         *(one_scale(model, variables, normalise(image), config) for image in images), strict=True
     )
     found = _comparable(found, scales, config.eval.scale_decrease)
@@ -110,13 +119,14 @@ def candidates(
     size = tuple(round(side / scales[0]) for side in images[0].shape[1:3])
     r_k = keypoint_scores(heatmaps, scales, found.poses, size)
     found = _move(found, lambda p: _apply_affine(to_image, p))
-    return Candidates(keypoint_scores=r_k * found.part_scores[..., None], **vars(found))
+    scored = Candidates(keypoint_scores=r_k * found.part_scores[..., None], **vars(found))
+    return Evidence(heatmaps, part_heatmaps, scored)
 
 
 def one_scale(
     model: PINet, variables: Variables, images: Float[Array, "b h w 3"], config: ConfigDict
-) -> tuple[Float[Array, "b h/4 w/4 k"], ScaleCandidates]:
-    """Keypoint heatmaps and candidates of normalised images of one scale.
+) -> tuple[Float[Array, "b h4 w4 k"], Float[Array, "b h4 w4 s"], ScaleCandidates]:
+    """Keypoint heatmaps, part heatmaps and candidates of normalised images of one scale.
 
     With the flip test each image is also seen mirrored. Both views' heatmaps are
     averaged and searched for peaks; each view then reads and refines its own poses
@@ -134,13 +144,17 @@ def one_scale(
         for poses in _propose(model, variables, maps, centers, valid)
     )
     part = jnp.broadcast_to(jnp.arange(peaks.valid.shape[1])[:, None], peaks.valid.shape)
-    return heatmaps, ScaleCandidates(
-        poses=_join_parts(poses),
-        proposals=_join_parts(proposals),
-        centers=_join_parts(peaks.centers).astype(poses.dtype),
-        part=_join_parts(part),
-        part_scores=_join_parts(peaks.scores),
-        valid=_join_parts(peaks.valid),
+    return (
+        heatmaps,
+        part_heatmaps,
+        ScaleCandidates(
+            poses=_join_parts(poses),
+            proposals=_join_parts(proposals),
+            centers=_join_parts(peaks.centers).astype(poses.dtype),
+            part=_join_parts(part),
+            part_scores=_join_parts(peaks.scores),
+            valid=_join_parts(peaks.valid),
+        ),
     )
 
 
@@ -203,17 +217,12 @@ class Mirror(NamedTuple):
         return jnp.stack([self.width - 1 - points[..., 0], points[..., 1]], -1)
 
 
-def check_flip(config: ConfigDict) -> None:
-    """UserError if the flip test is on and the mirror image of some part is no part."""
-    mirror_of(config, width=1)
-
-
 def mirror_of(config: ConfigDict, width: int) -> Mirror | None:
     """How the flip test mirrors maps of `width` pixels; None without the test."""
     if not config.eval.flip:
         return None
     skeleton = skeletons.of(config)
-    orders = skeleton.flip_order, skeleton.part_flip_order(config.model.partition)
+    orders = skeleton.flip_order, skeleton.part_flip_order(parts(config))
     return Mirror(*(np.array(order, np.int32) for order in orders), width)
 
 
@@ -295,3 +304,23 @@ def _apply_affine(affine: Float[Array, "b 2 3"], points: Float[Array, "b *n 2"])
     # No matrix product: accelerators would round coordinates to bfloat16.
     affine = affine.reshape(-1, *(1,) * (points.ndim - 2), 2, 3)
     return (affine[..., :2] * points[..., None, :]).sum(-1) + affine[..., 2]
+
+
+def onnx_maps(
+    model: PINet, variables: Variables, config: ConfigDict, images: UInt8[Array, "b h w 3"]
+) -> tuple[Array, Array, Array, Array]:
+    """H and P of images, then offsets and features of their views, for export/pinet_onnx.py."""
+    maps = view_maps(model, variables, normalise(images), config)
+    return *score_maps(maps, config), maps.offsets, maps.features
+
+
+def onnx_delta(
+    model: PINet,
+    variables: Variables,
+    features: Float[Array, "b h w f"],
+    poses: Float[Array, "b n k 2"],
+    centers: Int32[Array, "b n 2"],
+) -> Float[Array, "b n k 2"]:
+    """PR's corrections of proposals, for export/pinet_onnx.py."""
+    valid = jnp.ones(poses.shape[:2], bool)  # counts in training only
+    return model.apply(variables, features, poses, centers, valid, method="refine")

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE, NETWORK_STRIDE
 from pinet_jax.errors import UserError
 from pinet_jax.methods.pinet import network
+from pinet_jax.methods.variables import shapes
 
 BACKBONE, HEADS, REFINEMENT = "backbone", "PPG heads", "PR"
 _COLUMNS = ("", "parameters", "M", "GFLOPs (papers)", "GFLOPs (XLA)")
@@ -63,7 +64,7 @@ def network_cost(config: ConfigDict, height: int, width: int) -> dict[str, Cost]
     _check_side(height)
     _check_side(width)
     model = network.build(config)
-    variables = _abstract_variables(model)
+    variables = shapes(model)
     image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
     features = jax.eval_shape(_method(model, _backbone), variables, image)
     costs = {
@@ -123,12 +124,6 @@ def _heads(model: network.PINet, features):
 
 def _method(model: network.PINet, method: Callable) -> Callable:
     return functools.partial(model.apply, method=method)
-
-
-def _abstract_variables(model: network.PINet) -> dict:
-    init = functools.partial(model.init, method="init_all")
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    return dict(jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)), image))
 
 
 def _abstract_proposals(model: network.PINet, count: int) -> tuple[jax.ShapeDtypeStruct, ...]:

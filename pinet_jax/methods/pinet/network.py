@@ -1,7 +1,5 @@
 """The whole network: HRNet, PPG and PR."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -106,15 +104,6 @@ def build(config: ConfigDict) -> PINet:
         refiner=refiner if model.refinement else None,
         sampling=model.sampling,
     )
-
-
-def init(model: PINet, seed: int) -> dict:
-    """Fresh {"params", "batch_stats"}, reproducible on one kind of device."""
-    # A program of a thousand threefry generators would compile for half a minute.
-    key = jax.random.key(seed, impl="rbg")
-    images = jnp.zeros((1, 64, 64, 3))
-    variables = jax.jit(functools.partial(model.init, method="init_all"))(key, images)
-    return {"params": variables["params"], "batch_stats": variables["batch_stats"]}
 
 
 def _check_choices(config: ConfigDict) -> None:

@@ -1,6 +1,5 @@
 import pytest
 
-from input_pipeline import eval_data
 from input_pipeline.storage import splits
 from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
@@ -28,4 +27,4 @@ def test_an_unknown_dataset_names_the_known_ones():
 )
 def test_which_splits_can_be_scored(name, split, scored):
     config = load_config("base", {"dataset.name": name})
-    assert splits.is_scored(config, split) == eval_data.is_scored(config, split) == scored
+    assert splits.is_scored(config, split) == scored

@@ -5,9 +5,9 @@ import pytest
 from pinet_jax import skeletons, visualize
 from pinet_jax.inference.fusion import oks_matrix
 from pinet_jax.inference.inspection import Inspector
+from pinet_jax.inference.predict import join_people
 from pinet_jax.inference.predictor import Predictor
 from pinet_jax.methods.pinet import network
-from pinet_jax.methods.pinet.candidates import join_people
 from tests import devices, tiny
 
 SCALES = (1.0, 0.5)

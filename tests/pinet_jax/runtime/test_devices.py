@@ -15,9 +15,8 @@ from pinet_jax.methods.pinet import losses
 from pinet_jax.methods.pinet import network as pinet
 from pinet_jax.methods.pinet.targets import render_targets
 from pinet_jax.runtime import devices as parallel
-from pinet_jax.training import loop as train_loop
 from pinet_jax.training import step as training
-from tests import devices, tiny
+from tests import devices, runs, tiny
 from tests.first_steps import (
     IMAGES,
     KINDS,
@@ -208,7 +207,7 @@ def test_a_batch_that_devices_cannot_share(batch_size, words, tmp_path):
         with pytest.raises(
             UserError, match=rf"train.batch_size: {batch_size} .*4 devices; .*{words}"
         ):
-            train_loop.train(config, str(tmp_path / "run"))
+            runs.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -6,7 +6,7 @@ import pytest
 import tensorboardX
 from etils.epath import backend, gpath
 
-from pinet_jax.config import load_config
+from pinet_jax.config import load_config, read_config, save_config
 from pinet_jax.errors import UserError
 from pinet_jax.runtime import files
 from pinet_jax.training.metrics_log import MetricsLog, read_metrics
@@ -98,8 +98,8 @@ def test_the_log_of_a_bucket(bucket):
 
 def test_configs_and_scores_of_a_bucket(bucket):
     config = load_config("base")
-    reading.save_config(bucket, config)
-    assert reading.load_config(bucket) == config
+    save_config(bucket, config)
+    assert read_config(bucket) == config
     folder = files.make_folder(f"{bucket}/eval_steps/3")
     files.write_text(folder / "metrics.json", '{"AP": 0.5}')
     workdir = files.to_path(bucket)

@@ -9,7 +9,7 @@ import pytest
 from pinet_jax.config import load_config
 from pinet_jax.training import nonfinite
 from pinet_jax.training.step import TrainState
-from pinet_jax.weights import checkpoints
+from pinet_jax.weights import reading
 
 
 def step(state, batch):
@@ -64,8 +64,8 @@ def test_a_report_gives_back_state_and_batch(state, tmp_path):
             tmp_path, state, data, metrics, load_config("base"), position
         )
     assert folder == tmp_path / "nonfinite" / "7"
-    jax.tree.map(np.testing.assert_array_equal, checkpoints.load_state(folder, state), state)
-    assert checkpoints.read_position(folder) == position
+    jax.tree.map(np.testing.assert_array_equal, reading.load_state(folder, state), state)
+    assert reading.read_position(folder) == position
     jax.tree.map(np.testing.assert_array_equal, nonfinite.load_batch(folder), data)
     report = json.loads((folder / "report.json").read_text())
     assert report == {"step": 7, "image_ids": [11, 12], "metrics": {"loss": "nan"}}

@@ -9,6 +9,7 @@ import pytest
 from flax import traverse_util
 
 from pinet_jax.errors import UserError
+from pinet_jax.methods import pinet
 from pinet_jax.methods.pinet import network
 from pinet_jax.methods.pinet.losses import sample_locations, train_loss
 from pinet_jax.methods.pinet.targets import render_targets
@@ -91,7 +92,7 @@ def is_noise(name):
 
 def test_golden_gradient_norms(golden, golden_step):
     norms = {
-        convert.released_name(("params", *path)): norm
+        convert.released_name(("params", *path), pinet.released): norm
         for path, norm in traverse_util.flatten_dict(golden_step[3]).items()
     }
     wanted = dict(zip(golden["grad_norm_names"].tolist(), golden["grad_norms"], strict=True))

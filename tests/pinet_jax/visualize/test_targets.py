@@ -5,6 +5,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from input_pipeline import train_data
+from input_pipeline.source import Source
 from pinet_jax import skeletons, visualize
 from pinet_jax.visualize import targets as target_pictures
 from tests import tiny
@@ -81,7 +82,7 @@ def test_the_first_samples_are_those_of_a_training(tmp_path):
             "train.batch_size": 2,
         }
     )
-    found = target_pictures.first_samples(config, 4)
+    found = target_pictures.first_samples(config, 4, Source)
     stream = train_data.train_batches(config, 0)
     want = [row for _ in range(2) for row in target_pictures.samples(next(stream), config)]
     assert [row.caption for row in found] == [row.caption for row in want]

@@ -16,9 +16,11 @@ import pytest
 from flax import struct
 
 from pinet_jax.config import load_config as load_config_file
+from pinet_jax.config import read_config, save_config
 from pinet_jax.errors import UserError
 from pinet_jax.weights import reading
-from pinet_jax.weights.checkpoints import Checkpoints, load_config, load_variables, save_config
+from pinet_jax.weights.checkpoints import Checkpoints
+from pinet_jax.weights.reading import load_variables
 
 
 @struct.dataclass
@@ -360,7 +362,7 @@ def test_keeping_none_is_an_error(workdir):
 
 
 def test_config_json_gives_back_the_same_locked_config(workdir, config):
-    restored = load_config(workdir)
+    restored = read_config(workdir)
     assert restored == config
     assert restored.eval.scales == (0.5, 1.0) and isinstance(restored.eval.scales, tuple)
     assert restored.is_locked and restored.model.is_locked
@@ -369,7 +371,7 @@ def test_config_json_gives_back_the_same_locked_config(workdir, config):
 
 def test_an_absent_or_damaged_config_json_is_named(workdir, tmp_path):
     with pytest.raises(UserError, match=r"Cannot read .*config\.json"):
-        load_config(tmp_path / "absent")
+        read_config(tmp_path / "absent")
     (workdir / "config.json").write_text('{"model": ')
     with pytest.raises(UserError, match=r"config.json' is damaged"):
-        load_config(workdir)
+        read_config(workdir)

@@ -9,6 +9,7 @@ import pytest
 from configs.base import get_config
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import normalise
+from pinet_jax.inference import predict as prediction
 from pinet_jax.inference.fusion import suppress_and_fuse
 from pinet_jax.inference.network_input import prepare
 from pinet_jax.methods.pinet import candidates as inference
@@ -45,7 +46,7 @@ def test_golden_whole_test_procedure(released):
     to_image = prepare(golden["image_u8"], 128, (1.0,)).to_image
 
     def run(variables, image, to_image):
-        found = inference.candidates(model, variables, (image,), to_image, config)
+        found = inference.find_candidates(model, variables, (image,), to_image, config)
         settings = skeletons.COCO.sigmas, 0.7, True
         return found, suppress_and_fuse(found.poses, found.keypoint_scores, found.valid, *settings)
 
@@ -205,7 +206,7 @@ def test_candidates_against_loops(variant):
     model, variables = patch_network(config)
     images = random_images(config, 1)
     to_image = np.array([[[1.5, 0.1, -20], [-0.2, 1.25, 3]]], np.float32)
-    found = jax.jit(lambda *args: inference.candidates(model, *args, config))(
+    found = jax.jit(lambda *args: inference.find_candidates(model, *args, config))(
         variables, images, to_image
     )
     want = slow_candidates(model, variables, [i[0] for i in images], to_image[0], config)
@@ -228,7 +229,7 @@ def predict(config, images, to_image=None, seed=0):
     model, variables = patch_network(config, seed)
     if to_image is None:
         to_image = np.tile(np.eye(2, 3, dtype=np.float32), (len(images[0]), 1, 1))
-    run = jax.jit(lambda *args: inference.predict(model, *args, config))
+    run = jax.jit(lambda *args: prediction.predict(model, *args, config))
     return jax.device_get(run(variables, images, to_image))
 
 
@@ -257,7 +258,7 @@ def test_a_mirrored_image_gives_mirrored_maps_and_poses(skeleton, partition):
     def see(images):
         images = normalise(images)
         maps = inference.view_maps(model, variables, images, config)
-        found = inference.one_scale(model, variables, images, config)[1]
+        found = inference.one_scale(model, variables, images, config)[2]
         return *inference.score_maps(maps, config), found
 
     heatmaps, part_heatmaps, found = see(images)

@@ -12,6 +12,7 @@ from pinet_jax.backbones.hrnet import HRNet
 from pinet_jax.backbones.layers import BatchNorm, Conv
 from pinet_jax.methods.pinet import losses, network
 from pinet_jax.methods.pinet.refinement import PR, GraphBlock, skeleton_adjacency
+from pinet_jax.methods.variables import init
 from tests import tiny
 
 LIMBS = ((0, 1), (1, 2), (3, 4))
@@ -356,7 +357,7 @@ def test_initial_graph_weights_are_xavier_uniform():
 
 def test_a_seed_always_draws_the_same_network():
     _, model, _ = patch_network()
-    first, again, other = (network.init(model, seed) for seed in (0, 0, 1))
+    first, again, other = (init(model, seed) for seed in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, first, again)
     kernels = (v["params"]["ppg"]["offset_head"]["conv"]["kernel"] for v in (first, other))
     assert not np.array_equal(*kernels)

@@ -1,0 +1,53 @@
+"""SPM (Nie et al., ICCV 2019) as PINet's tables have it: one part, the whole person, unrefined.
+
+With the heads, the losses, the decoding and the released names of PINet.
+"""
+
+from ml_collections import ConfigDict
+
+from pinet_jax.errors import UserError
+from pinet_jax.methods import pinet
+from pinet_jax.methods.pinet import (
+    compute_loss,
+    count_batch,
+    find_candidates,
+    inspect,
+    network_cost,
+    onnx_delta,
+    onnx_maps,
+    parts,
+    released,
+)
+
+__all__ = [
+    "build",
+    "check",
+    "compute_loss",
+    "count_batch",
+    "find_candidates",
+    "inspect",
+    "network_cost",
+    "onnx_delta",
+    "onnx_maps",
+    "parts",
+    "released",
+]
+
+PARTITION = "center"
+
+
+def build(config: ConfigDict) -> pinet.PINet:
+    """PINet's network for the one part; UserError on an unknown choice."""
+    check(config)
+    return pinet.build(config)
+
+
+def check(config: ConfigDict) -> None:
+    """UserError unless the config asks for one part and no refinement."""
+    if config.model.partition != PARTITION or config.model.refinement:
+        raise UserError(
+            f"config.model: SPM has the partition '{PARTITION}' and no refinement: set "
+            f"config.model.partition={PARTITION} and config.model.refinement=False, as "
+            "configs/spm.py does, or config.model.method=pinet."
+        )
+    pinet.check(config)
