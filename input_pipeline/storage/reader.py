@@ -18,6 +18,7 @@ from jaxtyping import Float, Int, UInt8
 
 from input_pipeline.quiet_tf import tfds
 from pinet_jax.errors import UserError
+from pinet_jax.runtime import files
 
 # EXIF rotation is ignored: annotations are made on the pixels as they are stored.
 DECODE_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -117,8 +118,11 @@ class PreparedSplit:
                 return Index(**file)
         columns = [_index_row(record) for record in self._records]
         index = Index(*np.array(columns, np.int64).reshape(-1, 4).T)
-        with contextlib.suppress(OSError):  # somebody else's folder: made again next time
-            _save_index(self._index_path, index)
+        with (
+            contextlib.suppress(UserError),  # somebody else's folder: made again next time
+            files.replacing(self._index_path) as temporary,
+        ):
+            np.savez(temporary, **dataclasses.asdict(index))
         return index
 
 
@@ -208,13 +212,6 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
 def _index_row(record: Mapping[str, Any]) -> tuple[int, int, int, int]:
     labelled = sum(np.count_nonzero(k[:, 2] > 0) for k in record["persons"]["keypoints"])
     return record["image_id"], record["height"], record["width"], labelled
-
-
-def _save_index(path: pathlib.Path, index: Index) -> None:
-    """Written under another name first, so that no reader meets half a file."""
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.npz")
-    np.savez(temporary, **dataclasses.asdict(index))
-    temporary.replace(path)
 
 
 def _buffer(encoded: bytes) -> np.ndarray:

@@ -4,12 +4,10 @@ It takes what `network_input.prepare` makes of images. The network's size fixes 
 program, so a file serves one size.
 """
 
-import contextlib
 import os
 import pathlib
 import re
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
@@ -116,17 +114,21 @@ def build(config: ConfigDict, variables: Variables) -> nn.Module:
 
 def write_file(path: str | os.PathLike, content: bytes) -> None:
     """Writes a whole file, in place of an older one, or none; UserError if it cannot."""
-    with _in_place_of(_local(path)) as temporary:
-        _write(temporary, content)
+    path = _local(path)
+    files.make_folder(path.parent)
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_folder(path: str | os.PathLike, contents: Mapping[str, bytes]) -> None:
     """Writes a folder of files, all or none; UserError if it cannot or holds something."""
     check_new_folder(path)
-    with _in_place_of(_local(path)) as temporary:
+    path = _local(path)
+    files.make_folder(path.parent)
+    with files.replacing(path) as temporary:
         temporary.mkdir()
         for name, content in contents.items():
-            _write(temporary / name, content)
+            (temporary / name).write_bytes(content)
 
 
 def check_new_folder(path: str | os.PathLike) -> None:
@@ -140,27 +142,3 @@ def _local(path: str | os.PathLike) -> pathlib.Path:
     if files.is_cloud(path):
         raise UserError(f"'{path}' is a URL: export to a local path and copy it there.")
     return files.to_path(path)
-
-
-@contextlib.contextmanager
-def _in_place_of(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path to write to; what is there at the end becomes `path`."""
-    temporary = files.make_folder(path.parent) / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write '{path}' ({error.strerror}): free some space or name another path."
-        ) from None
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
-
-
-def _write(path: pathlib.Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

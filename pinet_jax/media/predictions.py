@@ -7,19 +7,17 @@ Results of any number of images go through in constant memory; the files are the
 closed, whole or not at all, in the order of the images' ids.
 """
 
-import contextlib
 import csv
 import io
 import json
-import os
 import pathlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pinet_jax.errors import UserError
 from pinet_jax.evaluation import scoring
 from pinet_jax.inference.fusion import People
+from pinet_jax.runtime import files
 from pinet_jax.skeletons import Skeleton
 
 
@@ -50,9 +48,9 @@ class PredictionFiles:
     def __exit__(self, kind, *_exception) -> None:
         try:
             if kind is None:
-                _replace(self.folder / "predictions.json", self._json())
+                _write(self.folder / "predictions.json", self._json())
                 if self._rows is not None:
-                    _replace(self.folder / "predictions.csv", self._csv())
+                    _write(self.folder / "predictions.csv", self._csv())
         finally:
             for pieces in (self._images, self._results, self._rows):
                 if pieces is not None:
@@ -69,7 +67,7 @@ class PredictionFiles:
         key = image["id"]
         results = scoring.coco_results(key, people, self.max_detections)
         named = (json.dumps(result | {"file_name": image["file_name"]}) for result in results)
-        with _disk_errors_as_user_errors(self.folder):
+        with files.disk_errors_as_user_errors(self.folder):
             self._images.add(key, json.dumps(image))
             if results:
                 self._results.add(key, ",\n".join(named))
@@ -138,27 +136,10 @@ def _separated(texts: Iterable[str], separator: str) -> Iterator[str]:
         yield separator + text if index else text
 
 
-def _replace(path: pathlib.Path, texts: Iterator[str]) -> None:
+def _write(path: pathlib.Path, texts: Iterator[str]) -> None:
     """Writes a file from pieces, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with (
-            _disk_errors_as_user_errors(path),
-            open(temporary, "w", encoding="utf-8", newline="") as file,
-        ):
-            file.writelines(texts)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _disk_errors_as_user_errors(path: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"Cannot write '{path}' ({error.strerror}): free some space or name another folder."
-        ) from None
+    with (
+        files.replacing(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
+        file.writelines(texts)

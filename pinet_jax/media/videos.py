@@ -23,6 +23,7 @@ from PIL import Image, ImageSequence
 
 from pinet_jax.errors import UserError
 from pinet_jax.media.images import to_rgb
+from pinet_jax.runtime import files
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 ANIMATIONS = ("GIF", "PNG", "WEBP")
@@ -125,20 +126,15 @@ class VideoWriter:
 
     def __init__(self, path: pathlib.Path, rate: float):
         self.path, self.rate, self.count = path, rate, 0
-        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
+        self._file = contextlib.ExitStack()
+        self._temporary: pathlib.Path | None = None
         self._writer: cv2.VideoWriter | None = None
 
     def __enter__(self) -> "VideoWriter":
         return self
 
-    def __exit__(self, kind, *_exception) -> None:
-        if self._writer is not None:
-            self._writer.release()
-        try:
-            if kind is None and self.count:
-                self._finish()
-        finally:
-            self._temporary.unlink(missing_ok=True)
+    def __exit__(self, *exception) -> None:
+        self._file.__exit__(*exception)  # `_finish`, then the file is put in its place
 
     def write(self, frame: RgbImage, times: int = 1) -> None:
         """Adds a frame of the first one's size; UserError if no video can be written."""
@@ -147,6 +143,8 @@ class VideoWriter:
         if self._writer is None:
             codec = cv2.VideoWriter_fourcc(*"mp4v")
             size = even.shape[1::-1]
+            self._temporary = self._file.enter_context(files.replacing(self.path))
+            self._file.push(self._finish)
             self._writer = cv2.VideoWriter(str(self._temporary), codec, self.rate, size)
             if not self._writer.isOpened():
                 raise UserError(
@@ -158,14 +156,16 @@ class VideoWriter:
             self._writer.write(even)
         self.count += times
 
-    def _finish(self) -> None:
+    def _finish(self, kind, *_exception) -> None:
+        self._writer.release()
+        if kind is not None:
+            return
         # OpenCV does not tell of a full disk; a file without its index cannot be opened.
         written = cv2.VideoCapture(str(self._temporary))
         count = written.get(cv2.CAP_PROP_FRAME_COUNT)
         written.release()
         if round(count) != self.count:
             raise UserError(f"Cannot write '{self.path}': free some space or name another folder.")
-        os.replace(self._temporary, self.path)
 
 
 class Pace:

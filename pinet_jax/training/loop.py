@@ -2,8 +2,6 @@
 
 import collections
 import functools
-import pathlib
-import tempfile
 from collections.abc import Callable, Iterator
 
 import jax
@@ -15,7 +13,7 @@ from pinet_jax.config import save_config
 from pinet_jax.data import HOST_KEYS, Data
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation.loop import evaluate
-from pinet_jax.runtime import devices, files, hosts
+from pinet_jax.runtime import devices, hosts
 from pinet_jax.runtime.progress import Progress
 from pinet_jax.training import nonfinite, start
 from pinet_jax.training import step as training
@@ -69,7 +67,9 @@ def train(config: ConfigDict, workdir: str, data: Data) -> training.TrainState:
             num_steps = training.total_steps(config, steps_per_epoch)
             state = run.go(devices.replicate(state), step_fn, first, num_steps)
     if hosts.is_main():
-        _draw_losses(saved.workdir)
+        visualize.loss_curves(
+            read_metrics(saved.workdir / FILE_NAME), saved.workdir / "loss_curves.png"
+        )
     return state
 
 
@@ -86,18 +86,6 @@ def check_evaluation(config: ConfigDict, data: Data) -> None:
             f"config.dataset.eval_split: '{config.dataset.eval_split}' has no ground truth "
             "to choose the best checkpoint by; set config.train.eval_every to 0."
         )
-
-
-def _draw_losses(folder: files.Path) -> None:
-    with tempfile.TemporaryDirectory() as temporary:  # pictures are drawn into local files
-        picture = pathlib.Path(temporary) / "loss_curves.png"
-        visualize.loss_curves(read_metrics(folder / FILE_NAME), picture)
-        try:
-            (folder / picture.name).write_bytes(picture.read_bytes())
-        except OSError as error:
-            raise UserError(
-                f"Cannot write '{folder / picture.name}' ({error.strerror}): free some space."
-            ) from None
 
 
 class _Run:

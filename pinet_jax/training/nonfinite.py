@@ -77,9 +77,8 @@ def save_report(
     step = int(state.step) + 1
     folder = files.make_folder(workdir / FOLDER) / str(step)
     checkpoints.save_state(folder, state, config, position)
-    bytes_ = io.BytesIO()
-    np.savez(bytes_, **batch)
-    (folder / f"batch_{jax.process_index()}.npz").write_bytes(bytes_.getvalue())
+    with files.replacing(folder / f"batch_{jax.process_index()}.npz") as temporary:
+        np.savez(temporary, **batch)
     report = {
         "step": step,
         "image_ids": hosts.gather(np.asarray(batch["image_id"]).tolist()),

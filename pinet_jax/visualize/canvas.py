@@ -2,7 +2,6 @@
 
 import functools
 import os
-import pathlib
 from collections.abc import Sequence
 
 import cv2
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from pinet_jax.errors import UserError
+from pinet_jax.runtime import files
 
 RgbImage = UInt8[np.ndarray, "h w 3"]
 Color = tuple[int, int, int]
@@ -21,16 +20,8 @@ INK = (40, 40, 40)
 
 def save_png(image: RgbImage, path: str | os.PathLike) -> None:
     """Writes a PNG, whole or not at all; UserError if it cannot be written."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with files.replacing(path) as temporary:
         Image.fromarray(image).save(temporary, format="PNG")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"Cannot write '{path}' ({error.strerror or error}): name another folder."
-        ) from None
 
 
 def resized(image: RgbImage, factor: float) -> RgbImage:

@@ -48,16 +48,9 @@ def write_state_dict(path: str | os.PathLike, state_dict: Mapping[str, np.ndarra
     """
     path = pathlib.Path(path).expanduser()
     write = _write_safetensors if _kind(path) == SAFETENSORS else _write_pickled
-    temporary = files.make_folder(path.parent) / f".{path.name}.{os.getpid()}.tmp"
-    try:
+    files.make_folder(path.parent)
+    with files.replacing(path) as temporary:
         write(temporary, dict(state_dict))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write '{path}' ({error.strerror}): free some space or name another file."
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def unwrap(loaded: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,14 +111,22 @@ def _to_numpy(tensor: Any, torch: Any) -> np.ndarray:
 
 
 def _write_safetensors(path: pathlib.Path, state_dict: StateDict) -> None:
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    save_file(state_dict, path)
+    try:
+        save_file(state_dict, path)
+    except SafetensorError as error:  # of a full disk, too
+        raise OSError(_line(error)) from None
 
 
 def _write_pickled(path: pathlib.Path, state_dict: StateDict) -> None:
     torch = _import_torch(path)
-    torch.save({name: torch.from_numpy(np.array(x)) for name, x in state_dict.items()}, path)
+    tensors = {name: torch.from_numpy(np.array(x)) for name, x in state_dict.items()}
+    try:
+        torch.save(tensors, path)
+    except RuntimeError as error:  # of a full disk, too
+        raise OSError(_line(error)) from None
 
 
 def _import_torch(path: pathlib.Path) -> Any:

@@ -6,6 +6,7 @@ import pytest
 import tensorboardX
 from etils.epath import backend, gpath
 
+from pinet_jax import visualize
 from pinet_jax.config import load_config, read_config, save_config
 from pinet_jax.errors import UserError
 from pinet_jax.runtime import files
@@ -31,7 +32,7 @@ def test_resuming_drops_the_steps_after_the_checkpoint(tmp_path):
         log.write(30, {"loss": 0})
     records = read_metrics(tmp_path / "metrics.jsonl")
     assert [(r["step"], r["loss"]) for r in records] == [(10, 10.0), (20, 20.0), (30, 0.0)]
-    assert [p.name for p in tmp_path.glob("*.tmp")] == []
+    assert [p.name for p in tmp_path.glob(".*")] == []
 
 
 def test_a_line_cut_short_by_a_crash_is_dropped(tmp_path):
@@ -101,6 +102,8 @@ def test_configs_and_scores_of_a_bucket(bucket):
     save_config(bucket, config)
     assert read_config(bucket) == config
     folder = files.make_folder(f"{bucket}/eval_steps/3")
+    visualize.save_png(np.zeros((2, 3, 3), np.uint8), folder / "loss_curves.png")
+    assert (folder / "loss_curves.png").read_bytes().startswith(b"\x89PNG")
     files.write_text(folder / "metrics.json", '{"AP": 0.5}')
     workdir = files.to_path(bucket)
     assert reading.average_precisions(workdir) == {3: 0.5}

@@ -1,6 +1,8 @@
 import builtins
 import pathlib
 import pickle
+import resource
+import signal
 import struct
 
 import ml_dtypes
@@ -146,3 +148,18 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="Cannot write"):
         write_state_dict(tmp_path / "file" / "w.safetensors", STATE_DICT)
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"Cannot write '.*w.safetensors'"):
+            write_state_dict(path, {"a": np.zeros(10_000, np.float32)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"w.safetensors": b"old"}
