@@ -5,12 +5,11 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from pinet_jax import visualize
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation.ground_truth import counts
 from pinet_jax.evaluation.scoring import Scorer
+from pinet_jax.visualize import figures
 
 # Edges of the intervals of CrowdPose's crowdIndex; easy is the first, hard the last.
 CROWD_INDEX_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -99,18 +98,12 @@ def plot(found: Mapping[str, Sequence[Level]], path: str | os.PathLike) -> None:
     Raises:
         UserError: the PNG cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes half a second
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2 * len(found), 3.4), dpi=110, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    for axes, (key, row) in zip(
-        figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True
-    ):
+    figure = figures.figure(5.2 * len(found), 3.4)
+    panels = figure.subplots(1, len(found), squeeze=False)[0]
+    for axes, (key, row) in zip(panels, found.items(), strict=True):
         _bars(axes, row)
         axes.set_xlabel(TITLES[key])
-    canvas.draw()
-    visualize.save_png(np.asarray(canvas.buffer_rgba())[..., :3], path)
+    visualize.save_png(figures.rendered(figure), path)
 
 
 def _bars(axes, row: Sequence[Level]) -> None:

@@ -19,6 +19,7 @@ from jaxtyping import Float, UInt8
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation import ground_truth
 from pinet_jax.skeletons import Parts, Skeleton
+from pinet_jax.visualize import figures
 
 STATES = ("visible", "partly", "hidden", "unlabelled")  # of a part
 _COLUMNS = ("partition", "parts", "some part visible", "keypoints seen", *STATES)
@@ -102,17 +103,12 @@ def _cells(name: str, found: Occlusion) -> tuple[str, ...]:
 
 def draw(statistics: Mapping[str, Occlusion], title: str) -> UInt8[np.ndarray, "h w 3"]:
     """Bars of the statistics, RGB: what a person shows, and the states of its parts."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes half a second
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.2), dpi=110, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = figures.figure(11, 4.2)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     left, right = figure.subplots(1, 2)
     _draw_persons(left, statistics)
     _draw_states(right, statistics)
-    canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    return figures.rendered(figure)
 
 
 def _draw_persons(axes, statistics: Mapping[str, Occlusion]) -> None:

@@ -3,17 +3,14 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from pinet_jax.errors import UserError
 from pinet_jax.skeletons import Skeleton
+from pinet_jax.visualize import figures
 from pinet_jax.visualize.canvas import RgbImage, save_png
-
-if TYPE_CHECKING:  # takes half a second to import
-    from matplotlib.figure import Figure
 
 
 def loss_curves(records: Sequence[Mapping[str, float]], png_path: str | os.PathLike) -> None:
@@ -55,7 +52,7 @@ def adjacency_plot(
         UserError: the PNG cannot be written.
     """
     side = 1.6 + 0.22 * skeleton.num_keypoints
-    figure = _figure(side * len(adjacencies) + 1, side)
+    figure = figures.figure(side * len(adjacencies) + 1, side)
     panels = figure.subplots(1, len(adjacencies), sharey=True, squeeze=False)[0]
     largest = max(float(np.abs(adjacency).max()) for adjacency in adjacencies)
     names = [name.replace("_", " ") for name in skeleton.keypoints]
@@ -65,33 +62,18 @@ def adjacency_plot(
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axes.set_yticks(range(len(names)), names, fontsize=7)
     figure.colorbar(image, ax=list(panels), shrink=0.8)
-    save_png(_rendered(figure), png_path)
-
-
-def _figure(width: float, height: float) -> "Figure":
-    """Of inches; without a window system."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=110, layout="constrained")
-
-
-def _rendered(figure: "Figure") -> RgbImage:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    save_png(figures.rendered(figure), png_path)
 
 
 def _plot(records: Sequence[dict], names: Sequence[str]) -> RgbImage:
     """One panel a metric, on a logarithmic scale where it is positive."""
     columns = min(len(names), 3)
     rows = math.ceil(len(names) / columns)
-    figure = _figure(4.6 * columns, 3.1 * rows)
+    figure = figures.figure(4.6 * columns, 3.1 * rows)
     for index, name in enumerate(names):
         points = [(r["step"], r[name]) for r in records if r.get(name) is not None]
         _plot_panel(figure.add_subplot(rows, columns, index + 1), name, np.array(points))
-    return _rendered(figure)
+    return figures.rendered(figure)
 
 
 def _plot_panel(axes, name: str, points: np.ndarray) -> None:

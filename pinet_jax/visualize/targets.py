@@ -21,8 +21,9 @@ from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.config import with_fields
 from pinet_jax.data import Data
 from pinet_jax.methods.pinet.targets import Targets, part_centers, render_targets
+from pinet_jax.visualize import figures
 
-PANEL_INCHES, DPI = 4.2, 110
+PANEL_INCHES = 4.2
 DIMMED = 0.45  # brightness of the input under maps
 SAME_POINT = 0.01  # heatmap pixels; further apart two keypoints are not the same
 _NO_LOSS = (1.0, 0.1, 0.1)
@@ -133,14 +134,9 @@ def picture(
         skeleton: of their keypoints.
         partition: name of the body partition that their targets are of.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes half a second
-    from matplotlib.figure import Figure
-
     parts = skeleton.parts(partition)
     columns = 3 + len(parts)
-    size = PANEL_INCHES * columns, (PANEL_INCHES + 0.35) * len(rows)
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = figures.figure(PANEL_INCHES * columns, (PANEL_INCHES + 0.35) * len(rows))
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for panels, sample in zip(grid, rows, strict=True):
         _draw_input(panels[0], sample, skeleton)
@@ -148,8 +144,7 @@ def picture(
         _draw_part_heatmaps(panels[2], sample)
         for s, part in enumerate(parts):
             _draw_offsets(panels[3 + s], sample, s, [skeleton.keypoints[k] for k in part])
-    canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    return figures.rendered(figure)
 
 
 def _draw_input(axes, sample: Sample, skeleton: skeletons.Skeleton) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from pinet_jax.evaluation.report.breakdown import FOUND, KEYPOINT_KINDS, NEAR
 from pinet_jax.evaluation.scoring import PrecisionCurves
+from pinet_jax.visualize import figures
 
 if TYPE_CHECKING:  # takes half a second to import
     from matplotlib.axes import Axes
@@ -63,7 +64,7 @@ def precision_recall(curves: PrecisionCurves) -> bytes:
     """Precision against recall at every OKS threshold."""
     from matplotlib import colormaps
 
-    figure = _figure(6.4, 4.4)
+    figure = figures.figure(6.4, 4.4, DPI)
     axes = _square(figure.add_subplot(), "recall", "precision")
     shades = colormaps["viridis"](np.linspace(0, 0.9, len(curves.thresholds)))
     for threshold, precision, shade in zip(
@@ -79,7 +80,7 @@ def precision_recall(curves: PrecisionCurves) -> bytes:
 
 def oks_curve(curves: PrecisionCurves, oks: Float[np.ndarray, " m"]) -> bytes:
     """AP against the OKS threshold, and how many matched detections have which OKS."""
-    figure = _figure(9.6, 3.4)
+    figure = figures.figure(9.6, 3.4, DPI)
     left, right = figure.subplots(1, 2)
     # -1 marks what has no ground truth.
     ap = 100 * np.where(curves.precision < 0, np.nan, curves.precision).mean(axis=1)
@@ -99,7 +100,7 @@ def oks_curve(curves: PrecisionCurves, oks: Float[np.ndarray, " m"]) -> bytes:
 
 def calibration(bins: Sequence[ScoreBin]) -> bytes:
     """The share of right detections against their mean score, above the numbers of detections."""
-    figure = _figure(5.6, 4.8)
+    figure = figures.figure(5.6, 4.8, DPI)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     used = [part for part in bins if part.detections]
     above.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="score is share")
@@ -118,7 +119,7 @@ def calibration(bins: Sequence[ScoreBin]) -> bytes:
 
 def keypoint_errors(keypoints: Int[np.ndarray, "k 5"], names: Sequence[str]) -> bytes:
     """The share of each kind of keypoint, by keypoint."""
-    figure = _figure(8.4, 1.2 + 0.27 * len(names))
+    figure = figures.figure(8.4, 1.2 + 0.27 * len(names), DPI)
     axes = figure.add_subplot()
     shares = 100 * keypoints / np.maximum(keypoints.sum(axis=1, keepdims=True), 1)
     start = np.zeros(len(names))
@@ -134,13 +135,6 @@ def keypoint_errors(keypoints: Int[np.ndarray, "k 5"], names: Sequence[str]) -> 
     )
     axes.spines[["top", "right"]].set_visible(False)
     return _png(figure)
-
-
-def _figure(width: float, height: float) -> "Figure":
-    """Of inches; without a window system."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
 def _square(axes: "Axes", x: str, y: str) -> "Axes":

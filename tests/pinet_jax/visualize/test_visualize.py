@@ -10,7 +10,15 @@ from PIL import Image
 from pinet_jax import visualize
 from pinet_jax.errors import UserError
 from pinet_jax.skeletons import COCO, CROWDPOSE
-from pinet_jax.visualize import Example, draw_people, draw_truth, people, person_color, plots
+from pinet_jax.visualize import (
+    Example,
+    draw_people,
+    draw_truth,
+    figures,
+    people,
+    person_color,
+    plots,
+)
 
 GREY = 128
 
@@ -249,3 +257,11 @@ def test_metrics_without_losses_are_an_error(tmp_path):
 def test_a_picture_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(UserError, match=r"Cannot write '.*absent.*a.png'"):
         visualize.save_png(grey(), tmp_path / "absent" / "a.png")
+
+
+def test_a_figure_is_rendered_in_the_colours_and_pixels_it_asks_for():
+    figure = figures.figure(2, 1, dpi=50)
+    figure.patch.set_facecolor((1.0, 0.4, 0.0))
+    picture = figures.rendered(figure)
+    assert picture.dtype == np.uint8 and picture.flags["C_CONTIGUOUS"]
+    np.testing.assert_array_equal(picture, np.tile(np.uint8([255, 102, 0]), (50, 100, 1)))
