@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pinet_jax.runtime import tables
+
 Summaries = Mapping[str, Mapping[str, Any]]
 
 ROWS = {
@@ -30,8 +32,7 @@ def table(summaries: Summaries) -> str:
     for kind in kinds or ["nothing"]:
         counts = [str(summary["skipped"].get(kind, 0)) for summary in summaries.values()]
         lines.append((f"skipped: {kind}", *(counts if kinds else [""] * len(counts))))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(_line(cells, widths) for cells in lines)
+    return tables.aligned(lines)
 
 
 def published(summaries: Summaries, counts: Mapping[str, Mapping[str, int | str]]) -> str:
@@ -60,9 +61,3 @@ def _verdict(here: int, count: int | str) -> str:
         return f"{count}, here {here:,}"
     verdict = "matches" if here == count else "differs"
     return f"{count:,}, here {here:,}: {verdict}"
-
-
-def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    name, *counts = cells
-    columns = [count.rjust(width) for count, width in zip(counts, widths[1:], strict=True)]
-    return "  ".join([name.ljust(widths[0]), *columns]).rstrip()

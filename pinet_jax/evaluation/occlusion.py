@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation import ground_truth
+from pinet_jax.runtime import tables
 from pinet_jax.skeletons import Parts, Skeleton
 from pinet_jax.visualize import figures
 
@@ -88,12 +89,7 @@ def read_visibility(path: str | os.PathLike, skeleton: Skeleton) -> Float[np.nda
 
 def table(statistics: Mapping[str, Occlusion]) -> str:
     """One line a partition, shares in percent."""
-    lines = [_COLUMNS, *(_cells(name, found) for name, found in statistics.items())]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])])
-        for name, *cells in lines
-    )
+    return tables.aligned([_COLUMNS, *(_cells(*item) for item in statistics.items())])
 
 
 def _cells(name: str, found: Occlusion) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from input_pipeline.source import Source
 from pinet_jax.evaluation import loop as eval_loop
 from pinet_jax.methods.pinet import network
+from pinet_jax.runtime.tables import aligned
 from tools.benchmarks import crowds
 
 BATCHES = (1, 8)
@@ -24,7 +25,7 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
     """
     images = Source(config).num_eval_images()
     variables = crowds.variables(network.build(config))
-    rows = []
+    rows = [("batch", "images/s", "peak host MiB")]
     for size in BATCHES:
         config = config.copy_and_resolve_references()
         config.eval.batch_size = size
@@ -34,9 +35,8 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
             eval_loop.predict_split(config, variables, Source(config))
             seconds.append(time.perf_counter() - start)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            rows.append((size, images / seconds[-1], memory))
-    name = Source(config).eval_name
-    lines = [f"evaluation of {images} images of {name} at {config.eval.input_size}"]
-    lines.append(f"{'batch':>6}{'images/s':>10}{'peak host MiB':>15}")
-    lines += [f"{size:6}{rate:10.2f}{memory:15.0f}" for size, rate, memory in rows]
-    yield "\n".join([*lines, ""])
+            rows.append((str(size), f"{images / seconds[-1]:.2f}", f"{memory:.0f}"))
+    title = (
+        f"evaluation of {images} images of {Source(config).eval_name} at {config.eval.input_size}"
+    )
+    yield f"{title}\n{aligned(rows)}\n"

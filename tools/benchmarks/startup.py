@@ -15,6 +15,7 @@ from pinet_jax.inference.predict import predict
 from pinet_jax.methods.pinet import network
 from pinet_jax.methods.variables import init
 from pinet_jax.runtime import devices
+from pinet_jax.runtime.tables import aligned
 from pinet_jax.training import step as training
 from tools.benchmarks import crowds
 
@@ -22,18 +23,17 @@ from tools.benchmarks import crowds
 def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
     """Seconds of each stage, measured once: a compilation repeats itself closely."""
     del rounds
-    lines = [f"start-up, width {config.model.width}, {config.dtype}"]
-    lines.append(f"{'':14}{'trace s':>9}{'compile s':>11}{'cached s':>10}{'HLO lines':>11}")
+    rows = [("", "trace s", "compile s", "cached s", "HLO lines")]
     before = jax.config.jax_compilation_cache_dir
     for name, make in (("train step", _train_step), ("prediction", _prediction)):
         with tempfile.TemporaryDirectory() as folder:
             _use_cache(folder)
-            lines.append(_stages(name, lambda make=make: make(config)))
+            rows.append((name, *_stages(lambda make=make: make(config))))
     _use_cache(before)
-    yield "\n".join([*lines, ""])
+    yield f"start-up, width {config.model.width}, {config.dtype}\n{aligned(rows)}\n"
 
 
-def _stages(name: str, lower: Callable[[], jax.stages.Lowered]) -> str:
+def _stages(lower: Callable[[], jax.stages.Lowered]) -> tuple[str, ...]:
     start = time.perf_counter()
     lowered = lower()
     traced = time.perf_counter()
@@ -45,7 +45,8 @@ def _stages(name: str, lower: Callable[[], jax.stages.Lowered]) -> str:
     again.compile()
     cached = time.perf_counter() - ready
     size = lowered.as_text().count("\n")
-    return f"{name:14}{traced - start:9.1f}{compiled - traced:11.1f}{cached:10.1f}{size:11,}"
+    seconds = (traced - start, compiled - traced, cached)
+    return *(f"{stage:.1f}" for stage in seconds), f"{size:,}"
 
 
 def _use_cache(folder: str | None) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pinet_jax.runtime import tables
+
 PEAK_SIDE = {"cpu": 2048}  # of the matrices of `peak_rate`
 PEAK_SIDE_ELSEWHERE = 8192
 PEAK_RUNS = 5
@@ -122,12 +124,8 @@ def table(title: str, timings: Sequence[Timing], dtype: str, first: str = "first
         first: the ratios' heading.
     """
     heads = ("", "ms", "ms/image", f"x {first}", "GFLOP", "% of peak", "MiB")
-    rows = [heads, *(_row(timing, timings[0], dtype) for timing in timings)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    ]
-    return "\n".join([title, *lines, ""])
+    rows = [_row(timing, timings[0], dtype) for timing in timings]
+    return f"{title}\n{tables.aligned([heads, *rows])}\n"
 
 
 def _row(timing: Timing, reference: Timing, dtype: str) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from pinet_jax.backbones.hrnet import HEATMAP_STRIDE, NETWORK_STRIDE
 from pinet_jax.errors import UserError
 from pinet_jax.methods.pinet import network
 from pinet_jax.methods.variables import shapes
+from pinet_jax.runtime import tables
 
 BACKBONE, HEADS, REFINEMENT = "backbone", "PPG heads", "PR"
 _COLUMNS = ("", "parameters", "M", "GFLOPs (papers)", "GFLOPs (XLA)")
@@ -88,12 +89,8 @@ def num_proposals(config: ConfigDict, height: int, width: int) -> int:
 def table(costs: Mapping[str, Cost]) -> str:
     """One line a piece and their total, as in a paper."""
     total = functools.reduce(Cost.__add__, costs.values())
-    lines = [_COLUMNS, *(_cells(name, cost) for name, cost in {**costs, "total": total}.items())]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])])
-        for name, *cells in lines
-    )
+    rows = {**costs, "total": total}
+    return tables.aligned([_COLUMNS, *(_cells(*item) for item in rows.items())])
 
 
 def _cells(name: str, cost: Cost) -> tuple[str, ...]:
