@@ -5,9 +5,10 @@ import shutil
 import sys
 import time
 
+from tqdm import tqdm
+
 REDRAW_SECONDS = 0.1
 LOG_LINE_SECONDS = 10.0
-BAR_WIDTH = 24
 
 
 class Progress:
@@ -75,8 +76,7 @@ class Progress:
         try:
             text = self._line()
             if self._interactive:
-                columns = shutil.get_terminal_size().columns
-                text = "\r" + text[: columns - 1] + "\x1b[K" + ("\n" if self._closed else "")
+                text = "\r" + text + "\x1b[K" + ("\n" if self._closed else "")
             else:
                 text += "\n"
             self._stream.write(text)
@@ -85,23 +85,20 @@ class Progress:
             self._next_show, self._closed = float("inf"), True
 
     def _line(self) -> str:
-        elapsed = max(time.monotonic() - self._start, 1e-9)
-        rate = (self.count - self._first) / elapsed
-        pieces = [self.description]
-        if self.total:
-            fraction = min(self.count / self.total, 1.0)
-            if self._interactive:
-                pieces.append(_bar(fraction))
-            pieces.append(f"{fraction:4.0%} {self.count}/{self.total}")
-        else:
-            pieces.append(str(self.count))
-        pieces.append(_rate(rate))
-        if self.total and rate and self.count < self.total:
-            pieces.append(f"{_clock((self.total - self.count) / rate)} left")
-        else:
-            pieces.append(_clock(elapsed))
-        pieces += [f"{name} {_figure(value)}" for name, value in self._figures.items()]
-        return "  ".join(pieces)
+        """Share, count, [time so far < time left, rate, figures]; a bar on a terminal alone."""
+        figures = ", ".join(f"{name}={_figure(value)}" for name, value in self._figures.items())
+        columns = shutil.get_terminal_size().columns - 1 if self._interactive else 0
+        line = tqdm.format_meter(
+            self.count,
+            self.total,
+            elapsed=time.monotonic() - self._start,
+            ncols=columns,
+            prefix=self.description,
+            ascii=" #",
+            postfix=figures,
+            initial=self._first,
+        )
+        return line[: columns or None]
 
 
 def _is_terminal(stream: io.TextIOBase) -> bool:
@@ -109,22 +106,6 @@ def _is_terminal(stream: io.TextIOBase) -> bool:
         return stream.isatty()
     except Exception:
         return False
-
-
-def _bar(fraction: float) -> str:
-    full = int(fraction * BAR_WIDTH)
-    return "[" + "#" * full + "." * (BAR_WIDTH - full) + "]"
-
-
-def _rate(rate: float) -> str:
-    """Steps a second, or seconds a step where those are the longer."""
-    return f"{rate:.1f}/s" if rate >= 1 or rate == 0 else f"{1 / rate:.1f} s each"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def _figure(value: object) -> str:
