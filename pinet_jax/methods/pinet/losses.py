@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
@@ -40,8 +41,7 @@ def heatmap_loss(
 
 def smooth_l1(x: Float[Array, "..."], beta: float) -> Float[Array, "..."]:
     """x^2 / (2 beta) where |x| < beta, else |x| - beta / 2; beta is positive."""
-    magnitude = jnp.abs(x)
-    return jnp.where(magnitude < beta, x**2 / (2 * beta), magnitude - beta / 2)
+    return optax.huber_loss(x, delta=beta) / beta
 
 
 def offset_loss(

@@ -147,13 +147,14 @@ def slow_samples(targets, count, convention):
     return chosen
 
 
-def test_smooth_l1():
-    x = np.linspace(-1, 1, 41, dtype=np.float32)
-    for beta in (1 / 9, 0.5):
-        expected = [slow_smooth_l1(v, beta) for v in x]
-        np.testing.assert_allclose(smooth_l1(x, beta), expected, rtol=1e-6)
-    slopes = jax.vmap(jax.grad(lambda v: smooth_l1(v, 1 / 9)))(x)
-    np.testing.assert_allclose(slopes, np.clip(9 * x, -1, 1), rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("beta", [1 / 9, 0.5, 1.0])
+def test_smooth_l1(beta):
+    edge = np.float32(beta)
+    x = np.concatenate([np.linspace(-1, 1, 41), [edge, -edge, 1e4, -1e20]]).astype(np.float32)
+    expected = [slow_smooth_l1(v, beta) for v in x.astype(np.float64)]
+    np.testing.assert_allclose(smooth_l1(x, beta), expected, rtol=1e-6, atol=1e-12)
+    slopes = jax.vmap(jax.grad(lambda v: smooth_l1(v, beta)))(x)
+    np.testing.assert_allclose(slopes, np.clip(x / beta, -1, 1), rtol=1e-5, atol=1e-6)
 
 
 def test_heatmap_loss():
