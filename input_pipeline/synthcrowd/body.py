@@ -274,7 +274,6 @@ def _limb_parts() -> list[_Part]:
 
 
 _PARTS = (*_head_parts(), *_trunk_parts(), *_limb_parts())
-NUM_CAPSULES = len(_PARTS)
 MATERIALS = tuple(dict.fromkeys(part.material for part in _PARTS))
 CAPSULE_MATERIALS = tuple(MATERIALS.index(part.material) for part in _PARTS)
 

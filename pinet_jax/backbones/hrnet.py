@@ -23,7 +23,6 @@ STD = (0.229, 0.224, 0.225)
 
 Map = Float[Array, "b h w c"]
 EXPANSION = 4  # of a bottleneck's channels
-NUM_BRANCHES = 4
 
 
 def normalise(image: UInt8[Array, "*b h w 3"]) -> Float[Array, "*b h w 3"]:

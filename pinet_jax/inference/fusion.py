@@ -113,21 +113,6 @@ def fuse(
     )
 
 
-def suppress_and_fuse(
-    poses: Float[Array, "b n k 2"],
-    keypoint_scores: Float[Array, "b n k"],
-    valid: Bool[Array, "b n"],
-    sigmas: Sequence[float],
-    oks_threshold: float,
-    pose_fusion: bool,
-) -> People:
-    """Candidates to people: groups of similar poses, each made one person.
-
-    Args: as of `join`.
-    """
-    return join(poses, keypoint_scores, valid, sigmas, oks_threshold, pose_fusion)[0]
-
-
 def join(
     poses: Float[Array, "b n k 2"],
     keypoint_scores: Float[Array, "b n k"],

@@ -310,7 +310,7 @@ def test_suppression_in_numpy(pose_fusion):
     valid[3] = False
     poses, scores = poses.astype(np.float32), scores.astype(np.float32)
     sigmas = skeletons.get("coco").sigmas
-    want = fusion.suppress_and_fuse(poses, scores, valid, sigmas, 0.7, pose_fusion)
+    want, _ = fusion.join(poses, scores, valid, sigmas, 0.7, pose_fusion)
     want = [jax.device_get(want).of_image(row) for row in range(4)]
     got = [
         pinet_onnx.suppress_and_fuse(p[v], s[v], np.array(sigmas), 0.7, pose_fusion)

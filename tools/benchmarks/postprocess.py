@@ -7,7 +7,8 @@ from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
-from pinet_jax.inference.fusion import suppress_and_fuse
+from pinet_jax.inference.fusion import join
+from pinet_jax.inference.network_input import HEATMAP_STRIDE
 from pinet_jax.methods.pinet.decoding import find_peaks, keypoint_scores, peak_window, read_poses
 from tools.benchmarks import predict, timing
 
@@ -39,10 +40,9 @@ def finish(config: ConfigDict, size: int, count: int) -> timing.Variant:
         poses = read_poses(offsets, peaks.centers).reshape(1, -1, keypoints, 2) * HEATMAP_STRIDE
         scores = keypoint_scores([heatmaps], (1.0,), poses, (size, size))
         scores = scores * peaks.scores.reshape(1, -1, 1)
+        valid = peaks.valid.reshape(1, -1)
         settings = (config.eval.oks_threshold, config.eval.pose_fusion)
-        return suppress_and_fuse(
-            poses, scores, peaks.valid.reshape(1, -1), skeleton.sigmas, *settings
-        )
+        return join(poses, scores, valid, skeleton.sigmas, *settings)[0]
 
     peaks = _peaks(rng, side, num_parts, count)
     return timing.program(f"{count} candidates", run, peaks, heatmaps, offsets)

@@ -67,7 +67,7 @@ def test_depth_buffer_is_that_of_balls_along_the_capsules():
         assert np.mean(hit != np.isfinite(depth)) < 0.002
         both = hit & np.isfinite(depth)
         assert np.mean(np.abs(np.asarray(surface.depth) - depth)[both] < 0.3) > 0.98
-        mine = np.asarray(surface.capsule) // body.NUM_CAPSULES
+        mine = np.asarray(surface.capsule) // len(body.CAPSULE_MATERIALS)
         assert np.mean((mine == person)[both]) > 0.98
         for i in range(MOST):
             alone = people._replace(valid=people.valid & (np.arange(MOST) == i))

@@ -17,7 +17,7 @@ OKS_MATRIX = jax.jit(lambda poses: fusion.oks_matrix(poses, SIGMAS))
 
 @functools.partial(jax.jit, static_argnames="pose_fusion")
 def run(poses, keypoint_scores, valid, pose_fusion=True):
-    return fusion.suppress_and_fuse(poses, keypoint_scores, valid, SIGMAS, 0.7, pose_fusion)
+    return fusion.join(poses, keypoint_scores, valid, SIGMAS, 0.7, pose_fusion)[0]
 
 
 def slow_oks(a, b):
@@ -132,7 +132,7 @@ def test_suppress_against_the_greedy_loop(seed, density):
 @pytest.mark.parametrize("pose_fusion", [True, False])
 @given(seed=st.integers(0, 2**31))
 @settings(deadline=None, max_examples=15)
-def test_suppress_and_fuse_against_loops(pose_fusion, seed):
+def test_people_against_loops(pose_fusion, seed):
     poses, scores = crowd(seed)
     people = run(poses[None], scores[None], np.ones((1, 40), bool), pose_fusion)
     assert_people(people, slow_people(poses, scores, pose_fusion))

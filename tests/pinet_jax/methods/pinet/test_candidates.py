@@ -5,12 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pinet_jax.backbones.preprocess import normalise
 
 from configs.base import get_config
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import normalise
 from pinet_jax.inference import predict as prediction
-from pinet_jax.inference.fusion import suppress_and_fuse
+from pinet_jax.inference.fusion import join
 from pinet_jax.inference.network_input import prepare
 from pinet_jax.methods.pinet import candidates as inference
 from pinet_jax.methods.pinet import decoding, network
@@ -48,7 +49,7 @@ def test_golden_whole_test_procedure(released):
     def run(variables, image, to_image):
         found = inference.find_candidates(model, variables, (image,), to_image, config)
         settings = skeletons.COCO.sigmas, 0.7, True
-        return found, suppress_and_fuse(found.poses, found.keypoint_scores, found.valid, *settings)
+        return found, join(found.poses, found.keypoint_scores, found.valid, *settings)[0]
 
     warped = golden["network_input_u8_scale_1.0"]
     found, people = run_quick_compile(run, variables, warped[None], to_image[None])
