@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pinet_jax.backbones.preprocess import normalise
 
 from configs.base import get_config
 from pinet_jax import skeletons
