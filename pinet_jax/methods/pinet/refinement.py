@@ -4,11 +4,12 @@ PINet eqs. 3 and 9. All graph blocks share one adjacency A, trainable by default
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from pinet_jax.backbones.layers import RELEASED_CONV_INIT, BatchNorm
+from pinet_jax.backbones.layers import BatchNorm, Initializer
 
 GRAPH_INIT = nn.initializers.variance_scaling(1.414**2, "fan_avg", "uniform")
 
@@ -22,6 +23,16 @@ def skeleton_adjacency(limbs: tuple[tuple[int, int], ...], num_keypoints: int) -
         adjacency[a, b] = adjacency[b, a] = 1
     scale = 1 / np.sqrt(adjacency.sum(1))
     return (scale[:, None] * adjacency * scale).astype(np.float32)
+
+
+def uniform_init(fan_in: int) -> Initializer:
+    """Uniform within 1 / sqrt(fan_in) of 0: where PyTorch's linear layers start."""
+    bound = fan_in**-0.5
+
+    def init(key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
 
 
 class PR(nn.Module):
@@ -59,13 +70,17 @@ class PR(nn.Module):
         def block(x: Nodes, name: str) -> Nodes:
             return GraphBlock(channels, self.axis_name, name=name)(x, adjacency, valid, train)
 
+        def dense(x: Array, features: int, name: str) -> Array:
+            init = uniform_init(x.shape[-1])
+            return nn.Dense(features, kernel_init=init, bias_init=init, name=name)(x)
+
         x = block(keypoint_features, "input")
         for i in range(self.num_layers):
             x = x + block(block(x, f"layer{i}_1"), f"layer{i}_2")
         pooled = jnp.concatenate([x.mean(2), x.max(2), center_features], -1)
-        x = nn.Dense(channels, kernel_init=RELEASED_CONV_INIT, name="hidden")(pooled)
+        x = dense(pooled, channels, "hidden")
         x = nn.relu(BatchNorm(self.axis_name, name="hidden_norm")(x, train, valid))
-        x = nn.Dense(self.num_keypoints * 2, kernel_init=RELEASED_CONV_INIT, name="delta")(x)
+        x = dense(x, self.num_keypoints * 2, "delta")
         return x.reshape(*x.shape[:2], self.num_keypoints, 2)
 
     def _adjacency(self) -> Float[Array, "k k"] | None:
@@ -92,7 +107,7 @@ class GraphBlock(nn.Module):
         """Adjacency None mixes nothing between keypoints."""
         shape = (x.shape[-1], self.features)
         weight = self.param("weight", GRAPH_INIT, shape, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        bias = self.param("bias", uniform_init(self.features), (self.features,), jnp.float32)
         x = x @ weight
         if adjacency is not None:
             x = jnp.einsum("ij,bnjf->bnif", adjacency, x)

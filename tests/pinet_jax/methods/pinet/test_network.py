@@ -352,7 +352,27 @@ def test_initial_graph_weights_are_xavier_uniform():
     weight = np.asarray(params["weight"])
     assert 0.98 * limit < np.abs(weight).max() <= limit
     assert weight.std() == pytest.approx(limit / np.sqrt(3), rel=0.05)
-    assert not np.any(params["bias"])
+
+
+def assert_uniform(values, bound):
+    """Drawn evenly from [-bound, bound]; of a few dozen values at least."""
+    values = np.asarray(values)
+    assert 0.9 * bound < np.abs(values).max() <= bound
+    assert values.std() == pytest.approx(bound / np.sqrt(3), rel=0.15)
+    assert abs(values.mean()) < 0.2 * bound
+
+
+def test_the_refinement_starts_as_pytorch_starts_it():
+    channels, keypoints = 96, 17
+    model = PR(keypoints, ((0, 1),), "dynamic", 1)
+    nodes, centers = jnp.zeros((1, 1, keypoints, channels)), jnp.zeros((1, 1, channels))
+    params = init_of(model, nodes, centers, jnp.ones((1, 1), bool))
+    for name, fan_in in (("hidden", 3 * channels), ("delta", channels)):
+        assert params[name]["kernel"].shape[0] == fan_in
+        assert_uniform(params[name]["kernel"], fan_in**-0.5)
+        assert_uniform(params[name]["bias"], fan_in**-0.5)
+    for name in ("input", "layer0_1", "layer0_2"):
+        assert_uniform(params[name]["bias"], channels**-0.5)
 
 
 def test_a_seed_always_draws_the_same_network():
