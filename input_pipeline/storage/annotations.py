@@ -98,8 +98,8 @@ def load(path: pathlib.Path, scored: bool) -> tuple[dict[str, Any], str]:
 
 
 def is_labelled(annotation: Json) -> bool:
-    """Whether it is a person to find: no crowd region, and some keypoint has a label."""
-    return not annotation.get("iscrowd") and any(v > 0 for v in annotation["keypoints"][2::3])
+    """Whether somebody is trained on: some keypoint has a label, if of a crowd region too."""
+    return any(v > 0 for v in annotation["keypoints"][2::3])
 
 
 def completed(annotation: Json) -> Json:

@@ -30,7 +30,7 @@ from pinet_jax.errors import UserError
 from pinet_jax.runtime import files
 from pinet_jax.runtime.progress import Progress
 
-FORMAT_VERSION = "1.1.0"  # of the prepared files; a new one prepares everything anew
+FORMAT_VERSION = "1.2.0"  # of the prepared files; a new one prepares everything anew
 READ_AHEAD = 64  # images decoded at a time, to bound memory
 NAMED_PROBLEMS = 5  # in a warning; the summary has all
 

@@ -10,8 +10,8 @@ def features(num_keypoints: int) -> tfds.features.FeaturesDict:
 
     image: uint8 [H, W, 3] RGB, stored as the source's JPEG bytes.
     image_id, file_name, height, width: of the source image, pixels.
-    ignore_mask: uint8 [H, W, 1], 255 where the loss must not look (crowd regions,
-        persons without keypoints), else 0.
+    ignore_mask: uint8 [H, W, 1], 255 where the loss must not look (crowd regions and
+        persons without labelled keypoints), else 0.
     persons: those with labelled keypoints; keypoints float32 [K, 3] (x, y in image
         pixels, v in {0, 1, 2}), bbox float32 [4] (x, y, width, height), area in image
         pixels squared, id of the annotation.

@@ -88,21 +88,38 @@ def test_index_tells_what_the_examples_hold(config):
             assert index.num_keypoints[number] == (example.keypoints[..., 2] > 0).sum()
 
 
-def test_crowds_are_masked_and_never_persons(folder, config):
-    keypoints = np.ones((17, 3))
+def test_a_crowd_is_masked_unless_it_has_keypoints(folder, config):
+    """One with keypoints is trained on, as the released code has it; neither is scored."""
     image = {"id": 2000, "file_name": "000000002000.jpg"}
-    crowd = fake_coco.annotation(
-        1,
-        2000,
-        keypoints,
-        iscrowd=1,
-        segmentation={"size": [60, 90], "counts": [0, 60, 59 * 90 + 30]},
-    )
-    fake_coco.write_annotations(folder, "val", [image], [crowd])
+    columns = [
+        {"size": [60, 90], "counts": [60 * x, 60, (89 - x) * 60]} for x in (0, 1)
+    ]  # the first and the second of the image
+    crowds = [
+        fake_coco.annotation(1, 2000, np.zeros((17, 3)), iscrowd=1, segmentation=columns[0]),
+        fake_coco.annotation(2, 2000, np.ones((17, 3)), iscrowd=1, segmentation=columns[1]),
+    ]
+    fake_coco.write_annotations(folder, "val", [image], crowds)
     example = splits.open_split(config, "val")[0]
-    assert len(example.keypoints) == 0
+    assert example.ids.tolist() == [2]
     assert example.ignore_mask[:, 0].all()
     assert not example.ignore_mask[:, 1:].any()
+    summary = splits.annotations_path(config, "val").parent / "summary.json"
+    counts = json.loads(summary.read_text())["counts"]
+    assert (counts["persons"], counts["persons_scored"], counts["masked"]) == (1, 0, 1)
+
+
+def test_files_of_an_old_format_are_made_anew(config, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(downloads, "FORMAT_VERSION", "1.1.0")
+        patch.setattr(keypoints.Keypoints, "VERSION", keypoints.tfds.core.Version("1.1.0"))
+        old = prepared_dir(config, "val")
+        splits.open_split(config, "val")
+    assert list(old.glob("keypoints/1.1.0/annotations.json"))
+    new = prepared_dir(config, "val")
+    assert new != old
+    truth = splits.annotations_path(config, "val")
+    assert truth == new / "keypoints" / keypoints.FORMAT_VERSION / "annotations.json"
+    assert truth.is_file()
 
 
 def test_prepared_once_and_anew_for_a_changed_download(folder, config, monkeypatch):
@@ -190,7 +207,7 @@ def test_an_interrupted_preparation_starts_again(config, monkeypatch):
     root = prepared_dir(config, "val")
     assert not list(root.rglob("dataset_info.json"))
     # What a killed process leaves behind:
-    killed = root / "keypoints" / "incomplete.ABCDEF_1.1.0"
+    killed = root / "keypoints" / f"incomplete.ABCDEF_{keypoints.FORMAT_VERSION}"
     killed.mkdir(parents=True)
     (killed / "keypoints-val.array_record-00000-of-00001").write_bytes(b"half")
     assert len(splits.open_split(config, "val")) == 4

@@ -232,6 +232,18 @@ def test_other_raw_data_is_noticed(tmp_path, config, out, change, words):
     assert not was_there
 
 
+def test_a_folder_of_an_old_format_is_noticed(config, out, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(keypoints, "FORMAT_VERSION", "1.1.0")
+        patch.setattr(keypoints.Keypoints, "VERSION", keypoints.tfds.core.Version("1.1.0"))
+        downloads.prepare_into(config, out, "val")
+    with pytest.raises(UserError, match=rf"{out}/val is .*of another version.*prepare it again"):
+        splits.open_split(at(config, out), "val")
+    summary, was_there = downloads.prepare_into(config, out, "val")
+    assert not was_there and summary["source"]["format"] == keypoints.FORMAT_VERSION
+    assert len(splits.open_split(at(config, out), "val")) == 4
+
+
 def test_leaving_out_invalid_ones_is_another_preparation(tmp_path, config, out):
     path = tmp_path / "raw/images/000000001001.jpg"
     path.write_bytes(b"broken")
