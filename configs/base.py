@@ -63,6 +63,8 @@ def get_config() -> ConfigDict:
 
     config.targets = ConfigDict()
     config.targets.convention = "released"  # or "paper"
+    config.targets.area = "box"  # of a person: width x height; or "segment", the annotation's own
+    config.targets.mask_outside = True  # no heatmap loss where a crop leaves the photo
     config.targets.sigma = 2.0  # heatmap pixels
     config.targets.background_weight = 0.1  # of the heatmap loss away from points
     config.targets.min_area = 32.0**2  # input pixels squared; smaller persons get none

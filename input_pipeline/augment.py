@@ -5,6 +5,7 @@ image pixels to network-input pixels.
 """
 
 import dataclasses
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.errors import UserError
 
 TRANSLATION_UNIT = 200.0  # the crop side in units of config.augmentation.translation
+AREAS = ("box", "segment")  # config.targets.area
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +37,14 @@ class Augmentation:
 
 
 def check(config: ConfigDict) -> None:
-    """UserError unless `config.augmentation` holds limits that crops can be drawn from."""
-    scale = config.scale
+    """UserError unless `config.augmentation` and `config.targets.area` say what to draw."""
+    scale = config.augmentation.scale
     if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
         raise UserError(
             f"config.augmentation.scale is {scale}: give two numbers above 0, the smallest "
             "crop side and the largest, in short sides of the image."
         )
+    _check_area(config.targets.area)
 
 
 def sample_parameters(rng: np.random.Generator, config: ConfigDict) -> Augmentation:
@@ -103,6 +106,31 @@ def apply_to_keypoints(
     return (result if flip_order is None else result[:, flip_order]).astype(np.float32)
 
 
+def person_area(
+    boxes: Float[Any, "*n 4"], segments: Float[Any, "*n"], kind: str
+) -> Float[Any, "*n"]:
+    """The area that people are trained by: NumPy or JAX arrays, image pixels squared.
+
+    It decides who is too small for targets, who owns a contested pixel, and the weights of
+    the offsets (PINet eq. 8). Scores have areas of their own.
+
+    Args:
+        boxes: x, y, width, height.
+        segments: the annotations' own areas.
+        kind: of AREAS: "box" takes width x height, as the released code does.
+
+    Raises:
+        UserError: unknown kind.
+    """
+    _check_area(kind)
+    return boxes[..., 2] * boxes[..., 3] if kind == "box" else segments
+
+
+def _check_area(kind: str) -> None:
+    if kind not in AREAS:
+        raise UserError(f"config.targets.area: '{kind}' is not one of {', '.join(AREAS)}.")
+
+
 def apply_to_area(
     area: Float[np.ndarray, " n"], matrix: Float[np.ndarray, "2 3"]
 ) -> Float[np.ndarray, " n"]:
@@ -118,16 +146,33 @@ def warp_image(
 
 
 def warp_region_mask(
-    ignore_mask: UInt8[np.ndarray, "h w"], matrix: Float[np.ndarray, "2 3"], input_size: int
+    ignore_mask: UInt8[np.ndarray, "h w"],
+    matrix: Float[np.ndarray, "2 3"],
+    input_size: int,
+    mask_outside: bool,
 ) -> Bool[np.ndarray, "m m"]:
     """False where the loss must not look, on the heatmap grid (m = input_size / 4).
 
-    Heatmap pixel (i, j) is input pixel (4i, 4j), as for keypoints. What lies outside
-    the image is True: there is nobody there to find, and at test time it is there too.
+    Heatmap pixel (i, j) is input pixel (4i, 4j), as for keypoints, and reads the image
+    pixel nearest to it: False where that is to be ignored, and with `mask_outside` where
+    there is no such pixel, so more than half a pixel beyond the image's outermost pixel
+    centres. That is the warped mask of all ones of the released code, warped like the
+    regions.
+
+    Args:
+        ignore_mask: not 0 where the loss must not look.
+        matrix: image pixels -> input pixels.
+        input_size: side of the network input, pixels.
+        mask_outside: whether what lies outside the image is left out too.
     """
     side = input_size // HEATMAP_STRIDE
     warped = cv2.warpAffine(
-        ignore_mask, matrix / HEATMAP_STRIDE, (side, side), flags=cv2.INTER_NEAREST
+        ignore_mask,
+        matrix / HEATMAP_STRIDE,
+        (side, side),
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=255 if mask_outside else 0,
     )
     return warped == 0
 

@@ -31,7 +31,7 @@ def train_batches(
     nothing has to be replayed to resume, and hosts only share the numbers out.
 
     Args:
-        config: dataset, augmentation, train and seed are read.
+        config: dataset, augmentation, targets, train and seed are read.
         start_step: steps that are done already.
         host_index: which share of every batch is loaded.
         host_count: number of equal shares.
@@ -42,7 +42,7 @@ def train_batches(
     Raises:
         UserError: bad data or limits, no image to train on, or a batch that hosts cannot share.
     """
-    augment.check(config.augmentation)
+    augment.check(config)
     batch_size = config.train.batch_size
     if batch_size % host_count:
         raise UserError(
@@ -86,17 +86,21 @@ def make_example(example: Example, config: ConfigDict, rng: np.random.Generator)
     crop = augment.sample_parameters(rng, config.augmentation)
     matrix = augment.affine(crop, *example.image.shape[:2], size)
     flip_order = skeletons.of(config).flip_order if crop.flip else None
+    area = augment.person_area(example.bbox, example.area, config.targets.area)
     keypoints, area, num_dropped = augment.pad_persons(
         augment.apply_to_keypoints(example.keypoints, matrix, flip_order),
-        augment.apply_to_area(example.area, matrix),
+        augment.apply_to_area(area, matrix),
         size,
         config.dataset.max_persons,
+    )
+    region_mask = augment.warp_region_mask(
+        example.ignore_mask, matrix, size, config.targets.mask_outside
     )
     return {
         "image": augment.warp_image(example.image, matrix, size),
         "keypoints": keypoints,
         "area": area,
-        "region_mask": augment.warp_region_mask(example.ignore_mask, matrix, size),
+        "region_mask": region_mask,
         "image_id": np.int64(example.image_id),
         "num_dropped": np.int32(num_dropped),
     }

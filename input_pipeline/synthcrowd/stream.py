@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from input_pipeline import augment
 from input_pipeline.synthcrowd.render import TILE, Scene, render_scene
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
@@ -31,7 +32,7 @@ def batches(
     replayed to resume, and hosts only share the scenes out.
 
     Args:
-        config: synthcrowd, dataset, train.input_size and seed are read.
+        config: synthcrowd, dataset, targets.area, train.input_size and seed are read.
         batch_size: examples a step over all hosts.
         start_step: steps that are done already.
         host_index: which share of every batch is rendered.
@@ -49,7 +50,8 @@ def batches(
     render = renderer(config)
     side = size // HEATMAP_STRIDE
     mask = np.ones((share, side, side), bool)
-    pack = jax.jit(lambda scenes: _pack(scenes, config.dataset.max_persons))
+    slots, kind = config.dataset.max_persons, config.targets.area
+    pack = jax.jit(lambda scenes: _pack(scenes, slots, kind))
     step = start_step
     while True:
         first = step * batch_size + host_index * share
@@ -138,13 +140,14 @@ def _check_stream(config: ConfigDict, batch_size: int, host_count: int) -> None:
 
 
 def _pack(
-    scenes: Scene, slots: int
+    scenes: Scene, slots: int, kind: str
 ) -> tuple[Float[Array, "b p k 3"], Float[Array, "b p"], Int[Array, " b"]]:
     """Keypoints and areas of the `slots` largest persons, and how many found no slot."""
-    order = jnp.argsort(-scenes.area, axis=1)[:, :slots]
+    areas = augment.person_area(scenes.boxes, scenes.area, kind)
+    order = jnp.argsort(-areas, axis=1)[:, :slots]
     padding = ((0, 0), (0, slots - order.shape[1]))
-    area = jnp.pad(jnp.take_along_axis(scenes.area, order, axis=1), padding)
+    area = jnp.pad(jnp.take_along_axis(areas, order, axis=1), padding)
     keypoints = jnp.take_along_axis(scenes.keypoints, order[..., None, None], axis=1)
     keypoints = jnp.pad(keypoints, (*padding, (0, 0), (0, 0)))
-    dropped = jnp.sum(scenes.area > 0, axis=1) - jnp.sum(area > 0, axis=1)
+    dropped = jnp.sum(areas > 0, axis=1) - jnp.sum(area > 0, axis=1)
     return keypoints, area, dropped.astype(jnp.int32)

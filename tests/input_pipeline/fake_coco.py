@@ -76,7 +76,7 @@ def annotation(number: int, image_id: int, keypoints: np.ndarray, **fields) -> d
         "iscrowd": 0,
         "segmentation": [],
         "bbox": corner + extent,
-        "area": extent[0] * extent[1],
+        "area": 0.5 * extent[0] * extent[1],
         "keypoints": keypoints.reshape(-1).tolist(),
         "num_keypoints": len(labelled),
         **fields,

@@ -95,18 +95,34 @@ def test_area_is_that_of_the_moved_rectangle(crop, size):
 @given(crops, image_sizes)
 def test_region_mask_is_read_at_four_times_the_heatmap_pixel(crop, size):
     height, width = size
+    regions = np.ones((SIZE // 4, SIZE // 4), bool)
+    photo = np.zeros((SIZE // 4, SIZE // 4), bool)
     mask = np.zeros(size, np.uint8)
     mask[10 : height // 2, 15 : width // 2] = 255
     matrix = augment.affine(crop, height, width, SIZE)
     back = cv2.invertAffineTransform(matrix)
-    expected = np.ones((SIZE // 4, SIZE // 4), bool)
     for row in range(SIZE // 4):
         for column in range(SIZE // 4):
             x, y = np.rint(back @ (4 * column, 4 * row, 1)).astype(int)
             if 0 <= x < width and 0 <= y < height:
-                expected[row, column] = mask[y, x] == 0
-    actual = augment.warp_region_mask(mask, matrix, SIZE)
-    assert np.mean(actual != expected) < 0.03  # OpenCV rounds positions to 1/1024 pixel
+                photo[row, column] = True
+                regions[row, column] = mask[y, x] == 0
+    for mask_outside, expected in ((False, regions), (True, regions & photo)):
+        actual = augment.warp_region_mask(mask, matrix, SIZE, mask_outside)
+        assert np.mean(actual != expected) < 0.03  # OpenCV rounds positions to 1/1024 pixel
+
+
+@few
+@given(crops, image_sizes)
+def test_what_lies_outside_is_where_a_mask_of_ones_leaves_zeros(crop, size):
+    matrix = augment.affine(crop, *size, SIZE)
+    side = (SIZE // 4, SIZE // 4)
+    ones = cv2.warpAffine(np.ones(size, np.uint8), matrix / 4, side, flags=cv2.INTER_NEAREST)
+    nothing = np.zeros(size, np.uint8)
+    np.testing.assert_array_equal(augment.warp_region_mask(nothing, matrix, SIZE, True), ones > 0)
+    assert augment.warp_region_mask(nothing, matrix, SIZE, False).all()
+    everything = np.full(size, 255, np.uint8)
+    assert not augment.warp_region_mask(everything, matrix, SIZE, True).any()
 
 
 def test_translation_is_in_two_hundredths_of_the_crop():
@@ -180,8 +196,21 @@ def test_an_empty_image_has_empty_slots():
 
 @pytest.mark.parametrize("scale", [(1.0,), (1.0, 1.2, 1.4), (1.5, 0.75), (0.0, 1.0)])
 def test_limits_that_are_no_limits_are_refused(scale):
+    config = ConfigDict({"augmentation": {"scale": scale}, "targets": {"area": "box"}})
     with pytest.raises(UserError, match=r"config\.augmentation\.scale"):
-        augment.check(ConfigDict({"scale": scale}))
+        augment.check(config)
+
+
+def test_a_persons_area_is_the_boxs_or_the_segments():
+    boxes, segments = np.array([[3.0, 4.0, 10.0, 20.0]]), np.array([120.0])
+    assert augment.person_area(boxes, segments, "box") == [200]
+    assert augment.person_area(boxes, segments, "segment") == [120]
+    config = ConfigDict({"augmentation": {"scale": (1.0, 1.0)}, "targets": {"area": "both"}})
+    words = r"config\.targets\.area: 'both' is not one of box, segment"
+    with pytest.raises(UserError, match=words):
+        augment.person_area(boxes, segments, "both")
+    with pytest.raises(UserError, match=words):
+        augment.check(config)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (61, 91), (97, 64)])

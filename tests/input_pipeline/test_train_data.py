@@ -112,15 +112,25 @@ def test_the_seed_changes_order_and_crops(config):
     assert not np.array_equal(one["image"], other["image"])
 
 
-def test_persons_without_a_slot_are_counted(config):
-    # Crops of the whole image: all persons stay visible.
+def unaugmented(config, **fields):
+    """Crops of the whole image: all persons stay visible."""
     still = {f"augmentation.{name}": 0.0 for name in ("rotation", "translation", "flip")}
-    plain = changed(config, **still, **{"augmentation.scale": (1.5, 1.5)})
+    return changed(config, **still, **{"augmentation.scale": (1.5, 1.5)}, **fields)
+
+
+def area_of(annotation: dict, kind: str) -> float:
+    width, height = annotation["bbox"][2:]
+    return annotation["area"] if kind == "segment" else width * height
+
+
+@pytest.mark.parametrize("kind", ["box", "segment"])
+def test_people_have_the_area_that_is_asked_for_and_the_largest_a_slot(config, kind):
+    plain = unaugmented(config, **{"targets.area": kind})
     content = json.loads(splits.annotations_path(config, "train").read_text())
     persons = {i["id"]: [] for i in content["images"]}
     for annotation in content["annotations"]:
         if annotation["num_keypoints"]:
-            persons[annotation["image_id"]].append(annotation["area"])
+            persons[annotation["image_id"]].append(area_of(annotation, kind))
     for batch in take(train_data.train_batches(plain, 0), 2):
         for n, image_id in enumerate(batch["image_id"]):
             areas = sorted(persons[image_id], reverse=True)
@@ -130,7 +140,26 @@ def test_persons_without_a_slot_are_counted(config):
             np.testing.assert_allclose(batch["area"][n], np.array(kept) * zoom**2, rtol=1e-4)
 
 
+def test_an_unknown_area_is_named_at_once(config):
+    with pytest.raises(UserError, match=r"config\.targets\.area: 'both'"):
+        train_data.train_batches(changed(config, **{"targets.area": "both"}), 0)
+
+
 def test_masked_regions_arrive(config):
-    batches = take(train_data.train_batches(config, 0), 3)
+    inside = changed(config, **{"targets.mask_outside": False})
+    batches = take(train_data.train_batches(inside, 0), 3)
     assert any(not batch["region_mask"].all() for batch in batches)
     assert all(batch["region_mask"].mean() > 0.5 for batch in batches)
+
+
+def test_what_lies_outside_the_photo_is_masked(config):
+    """Two thirds of a crop of 1.5 short sides, of images of 2 x 3, are photo."""
+    batch, whole = (
+        next(train_data.train_batches(unaugmented(config, **{"targets.mask_outside": m}), 0))
+        for m in (True, False)
+    )
+    for mask, regions in zip(batch["region_mask"], whole["region_mask"], strict=True):
+        assert 0.60 < mask.mean() < 0.72 and regions.mean() > 0.95
+        np.testing.assert_array_equal(mask & regions, mask)
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        assert sorted([np.ptp(rows) + 1, np.ptp(columns) + 1]) in ([11, 16], [10, 16])

@@ -32,7 +32,8 @@ def test_the_papers_recipe():
     assert config.train.drop_epochs == (90, 120) and config.train.learning_rate == 1e-3
     assert config.losses.offset_weight == config.losses.refinement_weight == 0.03
     assert config.model.width == 32 and config.model.graph_layers == 2
-    assert config.targets.convention == "released"
+    assert config.targets.convention == "released" and config.targets.area == "box"
+    assert config.targets.mask_outside
 
 
 def test_overrides():
@@ -69,7 +70,14 @@ def test_mistakes(name, overrides, words):
 
 @pytest.mark.parametrize(
     "field",
-    ["dtype", "model.conv_init", "model.graph", "model.sampling", "targets.convention"],
+    [
+        "dtype",
+        "model.conv_init",
+        "model.graph",
+        "model.sampling",
+        "targets.convention",
+        "targets.area",
+    ],
 )
 def test_unknown_choices_are_named(field):
     with pytest.raises(UserError, match=rf"config\.{field}: 'other' is not one of"):

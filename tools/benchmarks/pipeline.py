@@ -39,12 +39,13 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
         "read and decode": lambda: [split[next(numbers)] for _ in examples],
         "crop the image": lambda: [augment.warp_image(e.image, m, size) for e, m in pairs],
         "crop the mask": lambda: [
-            augment.warp_region_mask(e.ignore_mask, m, size) for e, m in pairs
+            augment.warp_region_mask(e.ignore_mask, m, size, config.targets.mask_outside)
+            for e, m in pairs
         ],
         "move the persons": lambda: [
             augment.pad_persons(
                 augment.apply_to_keypoints(e.keypoints, m, flip_order),
-                augment.apply_to_area(e.area, m),
+                augment.apply_to_area(augment.person_area(e.bbox, e.area, config.targets.area), m),
                 size,
                 config.dataset.max_persons,
             )

@@ -113,6 +113,7 @@ def _check_choices(config: ConfigDict) -> None:
         "model.graph": ("dynamic", "static", "none"),
         "model.sampling": ("released", "exact"),
         "targets.convention": ("released", "paper"),
+        "targets.area": ("box", "segment"),
     }
     for field, allowed in choices.items():
         value = config

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from configs import demo
+from input_pipeline import train_data
 from input_pipeline.synthcrowd import stream
 from pinet_jax.errors import UserError
 
@@ -59,6 +60,30 @@ def test_batches_keep_the_contract_resume_and_are_shared_out():
     hosts = [take(1, 8, start_step=0, host_index=h, host_count=2)[0] for h in (0, 1)]
     assert_same(hosts[0], zero)
     assert_same(hosts[1], one)
+
+
+@pytest.mark.parametrize("kind", ["box", "segment"])
+def test_people_have_the_area_that_they_have_on_disk(tmp_path, kind):
+    still = {f"augmentation.{name}": 0.0 for name in ("rotation", "translation", "flip")}
+    config = tiny(
+        **still,
+        **{
+            "augmentation.scale": (1.0, 1.0),  # the scene as it is
+            "targets.area": kind,
+            "dataset.data_dir": str(tmp_path),
+            "dataset.min_train_keypoints": 1,
+            "dataset.max_persons": 3,
+            "synthcrowd.num_train": 4,
+            "synthcrowd.num_val": 1,
+            "train.batch_size": 4,
+        },
+    )
+    streamed = {k: np.asarray(v) for k, v in next(stream.batches(config, 4, 0)).items()}
+    on_disk = next(train_data.train_batches(config, 0))
+    assert streamed["area"].any()
+    for n, number in enumerate(on_disk["image_id"]):
+        for name in ("keypoints", "area", "region_mask"):
+            np.testing.assert_array_equal(on_disk[name][n], streamed[name][number], err_msg=name)
 
 
 def test_another_seed_or_split_is_another_scene():
