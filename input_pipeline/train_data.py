@@ -26,28 +26,21 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Endless training batches from `start_step` on.
 
-        Example number p of the whole training is image p mod n of epoch p div n, whose order
-        is a permutation drawn from (seed, epoch); its crop is drawn from (seed, p). So
-        nothing has to be replayed to resume, and hosts only share the numbers out.
+    Example number p of the whole training is image p mod n of epoch p div n, whose order
+    is a permutation drawn from (seed, epoch); its crop is drawn from (seed, p). So
+    nothing has to be replayed to resume, and hosts only share the numbers out.
 
-        Args:
-            config: dataset, augmentation, targets, train and seed are read.
-            start_step: steps that are done already.
-            host_index: which share of every batch is loaded.
-            host_count: number of equal shares.
+    Args:
+        config: dataset, augmentation, targets, train and seed are read.
+        start_step: steps that are done already.
+        host_index: which share of every batch is loaded.
+        host_count: number of equal shares.
 
-        Yields:
-    <<<<<<< HEAD
-            This host's share of each batch, see pinet_jax/data.py.
-    =======
-            image uint8 [B, S, S, 3]; keypoints float32 [B, P, K, 3] (x, y input pixels, v);
-            area float32 [B, P] (that of `config.targets.area` in input pixels squared, 0 on
-            padding); region_mask bool [B, S/4, S/4], False where the heatmap loss does not
-            look; image_id int64 [B]; num_dropped int32 [B], persons that found no slot.
-    >>>>>>> 7542ff7 (A first step from image files to the three losses agrees with a reading of the method's text)
+    Yields:
+        This host's share of each batch, see pinet_jax/data.py.
 
-        Raises:
-            UserError: bad data or limits, no image to train on, or a batch that hosts cannot share.
+    Raises:
+        UserError: bad data or limits, no image to train on, or a batch that hosts cannot share.
     """
     augment.check(config)
     batch_size = config.train.batch_size
