@@ -22,11 +22,13 @@ from ml_collections import ConfigDict
 from input_pipeline.datasets.layout import Found
 from input_pipeline.quiet_tf import tf, tfds
 from input_pipeline.storage import annotations, reader
-from input_pipeline.storage.annotations import Json, Problem
+from input_pipeline.storage.annotations import Problem
 from input_pipeline.storage.features import features
 from input_pipeline.storage.region_mask import ignore_mask
 from pinet_jax import skeletons
 from pinet_jax.errors import UserError
+from pinet_jax.evaluation import coco_annotations
+from pinet_jax.evaluation.coco_annotations import Json
 from pinet_jax.runtime import files
 from pinet_jax.runtime.progress import Progress
 
@@ -116,7 +118,7 @@ class Keypoints(reader.LocalBuilder):
 
 def source_facts(config: ConfigDict, found: Found) -> dict[str, Any]:
     """What prepared files are made from; changes when they would."""
-    content, sha256 = annotations.load(found.annotations, found.scored)
+    content, sha256 = coco_annotations.load(found.annotations, found.scored)
     return {
         "annotations": found.annotations.name,
         "annotations_sha256": sha256,
@@ -175,7 +177,7 @@ def _read_ahead(
 
 def _example(image: Json, encoded: bytes, size: tuple[int, int], persons: list[Json]) -> Json:
     """The features of an image; persons without labelled keypoints are masked instead."""
-    masked = [person for person in persons if not annotations.is_labelled(person)]
+    masked = [person for person in persons if not coco_annotations.has_label(person)]
     _, mask = cv2.imencode(".png", ignore_mask(masked, *size))
     return {
         "image": encoded,
@@ -184,7 +186,7 @@ def _example(image: Json, encoded: bytes, size: tuple[int, int], persons: list[J
         "height": size[0],
         "width": size[1],
         "ignore_mask": mask.tobytes(),
-        "persons": [_person(person) for person in persons if annotations.is_labelled(person)],
+        "persons": [_person(person) for person in persons if coco_annotations.has_label(person)],
     }
 
 
@@ -192,7 +194,7 @@ def _person(annotation: Json) -> Json:
     return {
         "keypoints": np.reshape(annotation["keypoints"], (-1, 3)).astype(np.float32),
         "bbox": np.asarray(annotation["bbox"], np.float32),
-        "area": np.float32(annotations.area(annotation)),
+        "area": np.float32(coco_annotations.area(annotation)),
         "id": annotation["id"],
     }
 
@@ -206,7 +208,7 @@ def _counts(image: Json, example: Json, persons: list[Json]) -> dict[str, int]:
         "images": 1,
         "images_with_persons": int(bool(found)),
         "persons": len(found),
-        "persons_scored": sum(p["num_keypoints"] > 0 and not p["iscrowd"] for p in persons),
+        "persons_scored": sum(map(coco_annotations.counts, persons)),
         "keypoints": sum(np.count_nonzero(person["keypoints"][:, 2]) for person in found),
         "masked": len(persons) - len(found),
         "sizes_differ": int(told != size),

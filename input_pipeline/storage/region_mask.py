@@ -1,11 +1,14 @@
 """Annotated regions of an image as pixels."""
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from pycocotools import mask as coco_mask
+
+from pinet_jax.evaluation.coco_annotations import are_finite
 
 
 def ignore_mask(
@@ -15,8 +18,8 @@ def ignore_mask(
 
     Args:
         annotations: COCO annotations; `segmentation` is polygons, or a run-length code,
-            compressed or not. Where it is missing, empty, no area, or made for an image
-            of another size, the region is `bbox` (x, y, width, height in pixels).
+            compressed or not. Where it is missing, empty, none of these, no area, or made for
+            an image of another size, the region is `bbox` (x, y, width, height in pixels).
         height: of the image, pixels.
         width: of the image, pixels.
     """
@@ -27,25 +30,36 @@ def ignore_mask(
 
 
 def _region(annotation: Mapping[str, Any], height: int, width: int) -> np.ndarray:
-    segmentation = annotation.get("segmentation")
-    if isinstance(segmentation, list):
-        segmentation = [polygon for polygon in segmentation if _is_polygon(polygon)]
-    if not segmentation:
-        return _box(annotation["bbox"], height, width)
-    if isinstance(segmentation, list):
-        code = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif list(segmentation["size"]) != [height, width]:
-        return _box(annotation["bbox"], height, width)
-    elif isinstance(segmentation["counts"], list):
-        code = coco_mask.frPyObjects(segmentation, height, width)
-    else:
-        code = segmentation
-    return coco_mask.decode(code).astype(bool)
+    code = _run_length_code(annotation.get("segmentation"), height, width)
+    if code is not None:
+        with contextlib.suppress(ValueError, TypeError):  # a damaged code
+            return coco_mask.decode(code).astype(bool)
+    return _box(annotation["bbox"], height, width)
 
 
-def _is_polygon(values: list[float]) -> bool:
+def _run_length_code(segmentation: Any, height: int, width: int) -> Mapping[str, Any] | None:
+    """As the COCO tools decode it; None where there is no such region of this image."""
+    if isinstance(segmentation, list):
+        polygons = [polygon for polygon in segmentation if _is_polygon(polygon)]
+        return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)) if polygons else None
+    if not isinstance(segmentation, Mapping) or segmentation.get("size") != [height, width]:
+        return None
+    counts = segmentation.get("counts")
+    if not isinstance(counts, list):
+        return segmentation if counts else None
+    # Decoding fewer pixels than there are would leave the others to chance.
+    covers = are_finite(counts) and min(counts, default=0) >= 0 and sum(counts) == height * width
+    return coco_mask.frPyObjects(segmentation, height, width) if covers else None
+
+
+def _is_polygon(values: Any) -> bool:
     """Three corners at least, all finite: the COCO tools take four numbers for a box."""
-    return len(values) >= 6 and len(values) % 2 == 0 and bool(np.isfinite(values).all())
+    return (
+        isinstance(values, list)
+        and len(values) >= 6
+        and len(values) % 2 == 0
+        and are_finite(values)
+    )
 
 
 def _box(bbox: Iterable[float], height: int, width: int) -> np.ndarray:

@@ -2,17 +2,21 @@
 
 import dataclasses
 import itertools
+import math
 import os
 from collections.abc import Mapping, Sequence
 
 from pinet_jax import visualize
 from pinet_jax.errors import UserError
+from pinet_jax.evaluation.coco_annotations import counts
 from pinet_jax.evaluation.ground_truth import counts
-from pinet_jax.evaluation.scoring import Scorer
+from pinet_jax.evaluation.scoring import Scorer, percent
+from pinet_jax.runtime import tables
 from pinet_jax.visualize import figures
 
-# Edges of the intervals of CrowdPose's crowdIndex; easy is the first, hard the last.
-CROWD_INDEX_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+# Edges of the intervals of CrowdPose's crowdIndex, which has no upper bound (3.02 in its val);
+# easy is the first, hard the last.
+CROWD_INDEX_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, math.inf)
 
 TITLES = {"by_box_iou": "box IoU with the nearest", "by_crowd_index": "crowdIndex of the image"}
 
@@ -23,7 +27,8 @@ class Level:
 
     Attributes:
         low: lower end, inside.
-        high: upper end, outside; inside for the last interval of several.
+        high: upper end, outside; inside for the last interval of several; infinite where
+            there is no upper bound.
         ap: in [0, 1]; -1 without a person.
         persons: to be found.
     """
@@ -73,21 +78,18 @@ def table(found: Mapping[str, Sequence[Level]]) -> str:
     """AP in percent under each interval, with the number of persons, for people to read."""
     blocks = []
     for key, row in found.items():
-        cells = [[_interval(level), _percent(level.ap), str(level.persons)] for level in row]
-        columns = [[TITLES[key], "AP", "persons"], *cells]
-        widths = [max(map(len, column)) for column in columns]
-        for line in zip(*columns, strict=True):
-            first, *rest = line
-            rest = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
-            blocks.append("  ".join([first.ljust(widths[0]), *rest]))
+        cells = ([_interval(level), percent(level.ap), str(level.persons)] for level in row)
+        columns = ([TITLES[key], "AP", "persons"], *cells)
+        blocks.append(tables.aligned(list(zip(*columns, strict=True))))
     return "\n".join(blocks)
 
 
-def as_json(found: Mapping[str, Sequence[Level]]) -> dict[str, list[dict[str, float]]]:
-    """The levels as JSON holds them."""
+def as_json(found: Mapping[str, Sequence[Level]]) -> dict[str, list[dict[str, float | None]]]:
+    """The levels as JSON holds them, which has no infinity: `high` is then None."""
 
-    def entry(level: Level) -> dict[str, float]:
-        return {"low": level.low, "high": level.high, "AP": level.ap, "persons": level.persons}
+    def entry(level: Level) -> dict[str, float | None]:
+        high = None if math.isinf(level.high) else level.high
+        return {"low": level.low, "high": high, "AP": level.ap, "persons": level.persons}
 
     return {key: list(map(entry, row)) for key, row in found.items()}
 
@@ -109,7 +111,7 @@ def plot(found: Mapping[str, Sequence[Level]], path: str | os.PathLike) -> None:
 def _bars(axes, row: Sequence[Level]) -> None:
     heights = [100 * max(level.ap, 0) for level in row]
     bars = axes.bar(range(len(row)), heights, color="#4477aa", width=0.75)
-    axes.bar_label(bars, [_percent(level.ap) for level in row], padding=2)
+    axes.bar_label(bars, [percent(level.ap) for level in row], padding=2)
     labels = [f"{_interval(level)}\n{_persons(level)}" for level in row]
     axes.set_xticks(range(len(row)), labels, fontsize=8)
     axes.set_ylim(0, 108)
@@ -137,12 +139,9 @@ def _sorted_into(
 
 
 def _interval(level: Level) -> str:
-    return f"{float(level.low)}-{float(level.high)}"
+    low, high = float(level.low), float(level.high)
+    return f"{low}+" if math.isinf(high) else f"{low}-{high}"
 
 
 def _persons(level: Level) -> str:
     return "1 person" if level.persons == 1 else f"{level.persons} persons"
-
-
-def _percent(value: float) -> str:
-    return "-" if value < 0 else f"{100 * value:.1f}"

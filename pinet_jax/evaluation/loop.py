@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from pinet_jax import skeletons, visualize
 from pinet_jax.data import Data, EvalBatch
 from pinet_jax.errors import UserError
-from pinet_jax.evaluation import crowding, ground_truth, report, scoring
+from pinet_jax.evaluation import coco_annotations, crowding, ground_truth, report, scoring
 from pinet_jax.evaluation.box_iou import mean_pair_iou
 from pinet_jax.evaluation.report import about
 from pinet_jax.evaluation.report.worst import LoadImages
@@ -194,7 +194,7 @@ def describe_split(config: ConfigDict, data: Data) -> str:
         return f"{data.eval_name}: {data.num_eval_images()} images, no ground truth"
     truth = ground_truth.read_truth(annotations, skeletons.of(config))
     boxes = defaultdict(list)
-    for person in filter(ground_truth.counts, truth.persons):
+    for person in filter(coco_annotations.counts, truth.persons):
         boxes[person["image_id"]].append(person["bbox"])
     iou = mean_pair_iou(np.array(scene) for scene in boxes.values())
     return (

@@ -1,7 +1,6 @@
 """Results in the COCO keypoint format: reading a file of them, and what can be wrong."""
 
 import json
-import math
 import os
 import pathlib
 from collections.abc import Collection, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 from absl import logging
 
 from pinet_jax.errors import UserError
-from pinet_jax.evaluation.ground_truth import PERSON
+from pinet_jax.evaluation.coco_annotations import PERSON, are_finite, is_whole, whole
 from pinet_jax.skeletons import Skeleton
 
 FIELDS = ("image_id", "category_id", "keypoints", "score")
@@ -19,7 +18,7 @@ Json = dict[str, Any]
 
 
 def read_results(path: str | os.PathLike) -> list[Json]:
-    """The detections of a results file; `check_results` tells whether they can be scored.
+    """The detections of a results file; `checked_results` tells whether they can be scored.
 
     Raises:
         UserError: it cannot be read, is not JSON or not a list.
@@ -39,14 +38,14 @@ def read_results(path: str | os.PathLike) -> list[Json]:
     return results
 
 
-def check_results(
+def checked_results(
     results: Sequence[Json],
     skeleton: Skeleton,
     image_ids: Collection[int],
     annotations_path: str | os.PathLike,
     name: str = "the results",
-) -> None:
-    """Whether detections can be scored; one that stands there twice is warned of.
+) -> list[Json]:
+    """Detections as they are scored; one that stands there twice is warned of.
 
     Args:
         results: detections in the COCO results format.
@@ -55,11 +54,17 @@ def check_results(
         annotations_path: where those images come from, for the message.
         name: what the results are called in messages.
 
+    Returns:
+        The same, with ids such as 12.0 as int, and 0 for a keypoint's score that is no number:
+        scoring reads x and y alone.
+
     Raises:
         UserError: the first entry that is wrong, and how.
     """
     known = set(image_ids)
-    for number, result in enumerate(results):
+    checked = []
+    for number, entry in enumerate(results):
+        result = _in_form(entry)
         problem = _problem(result, skeleton)
         if problem:
             raise UserError(f"{name}: entry {number}{_image_of(result)} {problem}.")
@@ -69,7 +74,23 @@ def check_results(
                 f"'{annotations_path}' does not list: give the annotations of the split that was "
                 "predicted."
             )
-    _warn_of_repeats(results, name)
+        checked.append(result)
+    _warn_of_repeats(checked, name)
+    return checked
+
+
+def _in_form(result: Any) -> Any:
+    """With int ids and numbers for the keypoints' scores; of what is no result, the same."""
+    if not isinstance(result, dict):
+        return result
+    ids = {name: whole(result[name]) for name in ("image_id", "category_id") if name in result}
+    keypoints = result.get("keypoints")
+    if not isinstance(keypoints, list) or are_finite(keypoints[2::3]):
+        return result | ids
+    scores = [value if are_finite([value]) else 0.0 for value in keypoints[2::3]]
+    keypoints = keypoints.copy()
+    keypoints[2::3] = scores
+    return result | ids | {"keypoints": keypoints}
 
 
 def _problem(result: Any, skeleton: Skeleton) -> str:
@@ -79,7 +100,7 @@ def _problem(result: Any, skeleton: Skeleton) -> str:
     missing = [field for field in FIELDS if field not in result]
     if missing:
         return f"has no '{missing[0]}'"
-    if not isinstance(result["image_id"], int):
+    if not is_whole(result["image_id"]):
         return f"has an image_id that is no whole number ({result['image_id']!r})"
     if result["category_id"] != PERSON:
         return f"is of category {result['category_id']!r}: people have {PERSON}"
@@ -91,7 +112,7 @@ def _problem(result: Any, skeleton: Skeleton) -> str:
             f"skeleton '{skeleton.name}' has: set config.dataset.skeleton"
         )
     for field, values in (("keypoints", keypoints), ("score", [result["score"]])):
-        if not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
+        if not are_finite(values):
             return f"has a value in '{field}' that is not a finite number"
     return ""
 

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,8 +14,10 @@ from jaxtyping import Float, Int
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pinet_jax.evaluation.ground_truth import PERSON, GroundTruth, read_truth
-from pinet_jax.evaluation.results import FIELDS, check_results
+from pinet_jax.evaluation.coco_annotations import PERSON
+from pinet_jax.evaluation.ground_truth import GroundTruth, read_truth
+from pinet_jax.evaluation.results import FIELDS, checked_results
+from pinet_jax.runtime import tables
 from pinet_jax.skeletons import Skeleton
 
 # Metric -> (what is averaged, OKS threshold or None for all, objects counted).
@@ -232,52 +235,28 @@ class Scorer:
         return other
 
 
-def evaluate(
-    results: list[dict[str, Any]],
+def match(
+    results: Sequence[Mapping[str, Any]],
     annotations_path: str | os.PathLike,
     skeleton: Skeleton,
     max_detections: int,
-    image_ids: Iterable[int] | None = None,
-) -> dict[str, float]:
-    """Average precision and recall of `results`, over OKS .50:.05:.95.
+    name: str = "The results",
+) -> Scorer:
+    """Reads the ground truth and matches detections with it.
 
     Args:
         results: detections in the COCO results format, of any number of images.
         annotations_path: ground truth, a COCO keypoint JSON.
         skeleton: its sigmas are the OKS constants.
         max_detections: how many of the best are scored an image; the COCO task has 20.
-        image_ids: the images that count; all of the annotations' unless given.
-
-    Returns:
-        As `metrics`.
+        name: what the results are called in messages.
 
     Raises:
         UserError: the annotations cannot be read or are of another skeleton, or a
             result is of an image they do not list or cannot be scored.
     """
-    scorer = match(results, annotations_path, skeleton, max_detections, image_ids)
-    return metrics(scorer)
-
-
-def match(
-    results: list[dict[str, Any]],
-    annotations_path: str | os.PathLike,
-    skeleton: Skeleton,
-    max_detections: int,
-    image_ids: Iterable[int] | None = None,
-    name: str = "The results",
-) -> Scorer:
-    """Reads the ground truth and matches `results` with it; arguments as of `evaluate`.
-
-    Args:
-        name: what the results are called in messages.
-    """
     truth = read_truth(annotations_path, skeleton)
-    check_results(results, skeleton, truth.image_ids, annotations_path, name)
-    if image_ids is not None:
-        truth = truth.only(image_ids)
-        kept = set(truth.image_ids)
-        results = [result for result in results if result["image_id"] in kept]
+    results = checked_results(results, skeleton, truth.image_ids, annotations_path, name)
     return Scorer(results, truth, skeleton, max_detections)
 
 
@@ -306,10 +285,16 @@ def table(metrics: Mapping[str, Any]) -> str:
         metrics: in [0, 1], or -1; what is no number (in a metrics.json) is left out.
     """
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-    cells = {name: "-" if value < 0 else f"{100 * value:.1f}" for name, value in numbers.items()}
-    widths = {name: max(len(name), len(cell), 5) for name, cell in cells.items()}
-    names = "  ".join(name.rjust(widths[name]) for name in cells)
-    return f"{names}\n" + "  ".join(cell.rjust(widths[name]) for name, cell in cells.items())
+    return tables.aligned([list(numbers), list(map(percent, numbers.values()))])
+
+
+def percent(value: float) -> str:
+    """A score as a percentage with one decimal; "-" for -1, where there is nobody to find.
+
+    Rounded as the COCO tools print it, to three decimals: 100 * value in floats may fall on
+    the other side of a half.
+    """
+    return "-" if value < 0 else f"{100 * Decimal(f'{value:.3f}'):.1f}"
 
 
 @contextlib.contextmanager

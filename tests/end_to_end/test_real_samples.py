@@ -80,7 +80,7 @@ def test_the_truth_as_prepared_scores_one(config):
         for keypoints in example.keypoints
     ]
     truth = datasets.annotations_path(config, split)
-    metrics = scoring.evaluate(results, truth, skeletons.of(config), 20)
+    metrics = scoring.metrics(scoring.match(results, truth, skeletons.of(config), 20))
     assert metrics["AP"] == pytest.approx(1) and metrics["AR"] == pytest.approx(1)
 
 

@@ -5,7 +5,8 @@ import os
 
 from ml_collections import ConfigDict
 
-from pinet_jax.evaluation.ground_truth import GroundTruth, counts
+from pinet_jax.evaluation.coco_annotations import counts
+from pinet_jax.evaluation.ground_truth import GroundTruth
 
 
 def of_model(config: ConfigDict, model: str) -> dict[str, str]:

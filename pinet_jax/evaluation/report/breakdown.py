@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from pinet_jax.evaluation.ground_truth import counts
+from pinet_jax.evaluation.coco_annotations import counts
 from pinet_jax.evaluation.scoring import ImageMatches
 from pinet_jax.skeletons import Skeleton
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from pinet_jax.evaluation.report.breakdown import FOUND, KEYPOINT_KINDS, NEAR
-from pinet_jax.evaluation.scoring import PrecisionCurves
+from pinet_jax.evaluation.scoring import PrecisionCurves, percent
 from pinet_jax.visualize import figures
 
 if TYPE_CHECKING:  # takes half a second to import
@@ -71,7 +71,7 @@ def precision_recall(curves: PrecisionCurves) -> bytes:
         curves.thresholds, curves.precision, shades, strict=True
     ):
         known = precision >= 0
-        ap = f"{100 * precision[known].mean():.1f}" if known.any() else "-"
+        ap = percent(precision[known].mean()) if known.any() else "-"
         label = f"{threshold:.2f}   AP {ap}"
         axes.plot(curves.recall[known], precision[known], color=shade, label=label, linewidth=1.6)
     axes.legend(title="OKS threshold", loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)

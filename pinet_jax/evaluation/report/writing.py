@@ -18,7 +18,7 @@ from pinet_jax.evaluation.report.breakdown import (
     outcome,
 )
 from pinet_jax.evaluation.report.worst import LoadImages
-from pinet_jax.evaluation.scoring import Scorer
+from pinet_jax.evaluation.scoring import Scorer, percent
 from pinet_jax.runtime import files
 from pinet_jax.skeletons import Skeleton
 
@@ -99,7 +99,7 @@ def write_report(
 
 
 def _metrics(metrics: Mapping[str, float]) -> list[str]:
-    cells = [_percent(value) for value in metrics.values()]
+    cells = [percent(value) for value in metrics.values()]
     explained = "Percent; - where there is nobody to find."
     return [page.heading("Metrics"), page.table(list(metrics), [cells]), page.note(explained)]
 
@@ -200,7 +200,3 @@ def _diagram(png: bytes, alt: str) -> str:
 
 def _share(count: int, total: int) -> str:
     return f"{100 * count / total:.1f}" if total else "-"
-
-
-def _percent(value: float) -> str:
-    return "-" if value < 0 else f"{100 * value:.1f}"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from pinet_jax.evaluation.scoring import match, metrics
 from pinet_jax.skeletons import Skeleton
 
 MOST = 20  # detections scored an image
@@ -55,6 +56,13 @@ def detection(image_id: int, points: np.ndarray, score: float) -> dict:
         "keypoints": keypoints.ravel().tolist(),
         "score": score,
     }
+
+
+def evaluate(
+    results: Sequence[Mapping], path: pathlib.Path, skeleton: Skeleton, max_detections: int
+) -> dict[str, float]:
+    """The metrics of `results` beside an annotation file."""
+    return metrics(match(results, path, skeleton, max_detections))
 
 
 def truth_as_results(path: pathlib.Path, seed: int = 0) -> list[dict]:

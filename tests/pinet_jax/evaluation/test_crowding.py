@@ -7,8 +7,8 @@ import pytest
 from pinet_jax import skeletons
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation import crowding
+from pinet_jax.evaluation.coco_annotations import counts
 from pinet_jax.evaluation.crowding import Level, by_box_iou, by_crowd_index
-from pinet_jax.evaluation.ground_truth import counts
 from pinet_jax.evaluation.scoring import Scorer, match
 from tests.pinet_jax.evaluation.scoring_cases import (
     MOST,

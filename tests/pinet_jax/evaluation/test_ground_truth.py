@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 
@@ -7,62 +5,79 @@ from pinet_jax import skeletons
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation.box_iou import nearest_iou
 from pinet_jax.evaluation.ground_truth import read_truth
-from tests.pinet_jax.evaluation.scoring_cases import person, random_people, write_truth
+from tests.pinet_jax.evaluation import annotation_cases as cases
 
 
-def write_changed(tmp_path, change):
-    """A truth of two people on images 1 and 2, after `change(content)`."""
-    people = random_people(np.random.default_rng(0), skeletons.COCO, 2)
-    annotations = [person(i + 1, keypoints, 10 + i) for i, keypoints in enumerate(people)]
-    path = write_truth(tmp_path / "truth.json", annotations)
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-    return path
+def read(tmp_path, change=lambda _: None):
+    return read_truth(cases.write(tmp_path / "truth.json", change), skeletons.COCO)
 
 
 def test_a_good_file(tmp_path):
-    path = write_changed(tmp_path, lambda content: content["images"].append({"id": 3}))
-    truth = read_truth(path, skeletons.COCO)
+    truth = read(tmp_path, lambda content: content["images"].append({"id": 3}))
     assert truth.image_ids == (1, 2, 3)
-    assert [p["id"] for p in truth.persons] == [1, 2]
+    assert [p["id"] for p in truth.persons] == [1, 2, 3, 4, 5, 6]
     assert truth.has_sizes and truth.crowd_index is None
-    part = truth.only([2, 3, 99])
-    assert part.image_ids == (2, 3) and [p["id"] for p in part.persons] == [2]
 
 
-@pytest.mark.parametrize(
-    ("where", "changes", "words"),
-    [
-        ("annotations", {"id": 10}, "lists annotation 10 twice"),
-        ("images", {"id": 1}, "lists image 1 twice"),
-        ("annotations", {"image_id": 7}, "annotation 11 is of image 7, not listed"),
-        ("annotations", {"category_id": 3}, "annotation 11 is of category 3, not a person"),
-        ("annotations", {"keypoints": [1] * 42}, r"14 keypoints a person .* \(annotation 11\)"),
-        ("annotations", {"keypoints": [float("nan")] * 51}, "annotation 11 has a number that is"),
-        ("annotations", {"bbox": [0, 0, float("inf"), 1]}, "annotation 11 has a number that is"),
-        ("annotations", {"area": float("nan")}, "annotation 11 has a number that is not finite"),
-        ("annotations", {"bbox": [0, 0, 1]}, "annotation 11 has a bbox that is not x, y"),
-        ("annotations", {"keypoints": "none"}, "keypoints a person"),
-        ("annotations", {"bbox": None}, "is not a COCO keypoint annotation file"),
-        ("images", {"crowdIndex": 0.5}, "image 1 has no crowdIndex"),
-    ],
-)
-def test_what_is_wrong_is_named(tmp_path, where, changes, words):
-    path = write_changed(tmp_path, lambda content: content[where][1].update(changes))
-    with pytest.raises(UserError, match=words) as error:
-        read_truth(path, skeletons.COCO)
-    assert str(path) in str(error.value) and str(error.value).endswith(".")
+@pytest.mark.parametrize("quirk", cases.QUIRKS)
+def test_what_official_files_hold_is_read_as_the_plain_file_is(tmp_path, quirk):
+    plain, truth = read(tmp_path), read(tmp_path, cases.QUIRKS[quirk])
+    assert truth.image_ids == plain.image_ids
+    assert all(type(i) is int for i in truth.image_ids)
+    assert truth.has_sizes and truth.box_iou() == plain.box_iou()
+    fields = ("id", "image_id", "category_id", "iscrowd", "num_keypoints", "area", "bbox")
+    for person, expected in zip(truth.persons, plain.persons, strict=True):
+        assert {name: person[name] for name in fields} == {name: expected[name] for name in fields}
+        keypoints, labelled = (np.reshape(p["keypoints"], (17, 3)) for p in (person, expected))
+        assert np.isfinite(keypoints).all()
+        np.testing.assert_array_equal(keypoints[:, 2], labelled[:, 2])
+        np.testing.assert_array_equal(keypoints[keypoints[:, 2] > 0], labelled[labelled[:, 2] > 0])
 
 
-@pytest.mark.parametrize("value", [-0.1, 1.5, None, "high"])
-def test_a_crowd_index_is_from_0_to_1(tmp_path, value):
+@pytest.mark.parametrize("value", [..., None])
+def test_sizes_are_known_if_all_who_must_be_found_have_an_area(tmp_path, value):
+    assert not read(tmp_path, cases.bad_person({"area": value})).has_sizes
+
+    def crowd_without(content):
+        content["annotations"][4].pop("area")
+
+    truth = read(tmp_path, crowd_without)
+    assert truth.has_sizes
+    assert truth.persons[4]["area"] == pytest.approx(0.53 * 40 * 30)
+
+
+@pytest.mark.parametrize(("fields", "kind", "words"), cases.BAD_PERSONS)
+def test_a_bad_annotation_is_named(tmp_path, fields, kind, words):
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, cases.bad_person(fields))
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'truth.json'}: ") and words in message
+    assert message.endswith(".") and "\n" not in message
+
+
+@pytest.mark.parametrize(("fields", "kind", "words"), cases.BAD_IMAGES)
+def test_a_bad_image_is_named(tmp_path, fields, kind, words):
+    with pytest.raises(UserError, match=words):
+        read(tmp_path, cases.bad_image(fields))
+
+
+def with_crowd_index(*values):
     def change(content):
-        content["images"][0]["crowdIndex"] = 0.0
-        content["images"][1]["crowdIndex"] = value
+        for image, value in zip(content["images"], values, strict=True):
+            image["crowdIndex"] = value
 
-    with pytest.raises(UserError, match="image 2 has no crowdIndex between 0 and 1"):
-        read_truth(write_changed(tmp_path, change), skeletons.COCO)
+    return change
+
+
+def test_a_crowd_index_may_be_above_1(tmp_path):
+    truth = read(tmp_path, with_crowd_index(3.02, 0))
+    assert truth.crowd_index == {1: 3.02, 2: 0.0} and not truth.has_sizes
+
+
+@pytest.mark.parametrize("value", [-0.1, None, "high", float("inf"), float("nan")])
+def test_a_crowd_index_is_a_number_of_0_or_more(tmp_path, value):
+    with pytest.raises(UserError, match="image 2 has no crowdIndex of 0 or more and others have"):
+        read(tmp_path, with_crowd_index(0.0, value))
 
 
 def slow_iou(a, b):
@@ -92,5 +107,5 @@ def test_crowding_is_among_those_who_must_be_found(tmp_path):
         content["annotations"][3]["num_keypoints"] = 0
         content["annotations"][4]["image_id"] = 2
 
-    truth = read_truth(write_changed(tmp_path, change), skeletons.COCO)
+    truth = read(tmp_path, change)
     assert truth.box_iou() == pytest.approx({1: 1 / 3, 2: 1 / 3, 5: 0})

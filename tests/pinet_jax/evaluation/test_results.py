@@ -7,7 +7,7 @@ from absl import logging
 
 from pinet_jax import skeletons
 from pinet_jax.errors import UserError
-from pinet_jax.evaluation.results import check_results, read_results
+from pinet_jax.evaluation.results import checked_results, read_results
 from tests.pinet_jax.evaluation.scoring_cases import detection
 
 
@@ -17,7 +17,7 @@ def results(count=3):
 
 
 def check(given):
-    check_results(given, skeletons.COCO, [5, 6], "truth.json", "'results.json'")
+    return checked_results(given, skeletons.COCO, [5, 6], "truth.json", "'results.json'")
 
 
 def test_a_file_gives_its_results(tmp_path):
@@ -25,8 +25,8 @@ def test_a_file_gives_its_results(tmp_path):
     path.write_text(json.dumps(results()))
     given = read_results(path)
     assert given == results()
-    check(given)
-    check([])
+    assert check(given) == given
+    assert check([]) == []
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,15 @@ def test_an_absent_file(tmp_path):
         ({"keypoints": ...}, "has no 'keypoints'"),
         ({"category_id": ...}, "has no 'category_id'"),
         ({"image_id": "5"}, "image_id that is no whole number"),
+        ({"image_id": 5.5}, "image_id that is no whole number"),
+        ({"image_id": True}, "image_id that is no whole number"),
         ({"image_id": 7}, "is of image 7, which 'truth.json' does not list"),
         ({"category_id": 2}, "is of category 2"),
         ({"keypoints": [0.0] * 42}, "42 numbers in 'keypoints' and not 3 x 17"),
         ({"keypoints": None}, "no numbers in 'keypoints'"),
-        ({"keypoints": [0.0] * 50 + [math.nan]}, "value in 'keypoints' that is not a finite"),
-        ({"keypoints": [0.0] * 50 + ["1"]}, "value in 'keypoints' that is not a finite"),
+        ({"keypoints": [math.nan] + [0.0] * 50}, "value in 'keypoints' that is not a finite"),
+        ({"keypoints": [0.0, None] + [0.0] * 49}, "value in 'keypoints' that is not a finite"),
+        ({"keypoints": [0.0] * 49 + ["1", 0.0]}, "value in 'keypoints' that is not a finite"),
         ({"score": math.inf}, "value in 'score' that is not a finite number"),
         ({"score": None}, "value in 'score' that is not a finite number"),
     ],
@@ -75,6 +78,33 @@ def test_a_bad_entry_is_named(changes, words):
         check(given)
     message = str(error.value)
     assert message.startswith("'results.json': entry 1 ") and message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_id": 5.0},
+        {"category_id": 1.0},
+        {"score": 1},
+        {"bbox": None, "area": "unknown"},
+    ],
+)
+def test_what_other_programs_write_is_taken(changes):
+    given = results()
+    before = given[1] | changes
+    given[1] = dict(before)
+    taken = check(given)[1]
+    assert taken == before and type(taken["image_id"]) is type(taken["category_id"]) is int
+    assert given[1] == before and type(given[1]["image_id"]) is type(before["image_id"])
+
+
+@pytest.mark.parametrize("value", [math.nan, None, "seen"])
+def test_scores_of_keypoints_are_not_read(value):
+    given = results()
+    given[0]["keypoints"][2] = given[0]["keypoints"][50] = value
+    taken = check(given)[0]["keypoints"]
+    assert taken[2] == taken[50] == 0
+    assert taken[:2] == given[0]["keypoints"][:2] and taken[3:50] == given[0]["keypoints"][3:50]
 
 
 def test_an_entry_that_is_no_object():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pinet_jax import skeletons
-from pinet_jax.evaluation.ground_truth import counts
+from pinet_jax.evaluation.coco_annotations import counts
 from pinet_jax.evaluation.report.breakdown import (
     DETECTION_KINDS,
     IGNORED,
