@@ -1,16 +1,21 @@
+import io
 import json
 import pathlib
 
 import cv2
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from input_pipeline.datasets import layout
 from input_pipeline.storage import builder as keypoints
 from input_pipeline.storage import downloads, splits
+from pinet_jax import skeletons
 from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
+from pinet_jax.evaluation.ground_truth import read_truth
 from tests.input_pipeline import fake_coco
+from tests.pinet_jax.evaluation import annotation_cases
 
 
 def make_config(folder: pathlib.Path, prepared_dir: pathlib.Path, **fields):
@@ -173,6 +178,77 @@ def test_sizes_are_those_of_the_pixels(folder, config):
     told = {i["id"]: (i["height"], i["width"]) for i in json.loads(truth.read_text())["images"]}
     assert told == sizes
     assert json.loads((truth.parent / "summary.json").read_text())["counts"]["sizes_differ"] == 3
+
+
+def prepared_from(root: pathlib.Path, change) -> tuple[list, tuple, dict]:
+    """Examples, persons of the ground truth and counts, of `annotation_cases` changed."""
+    folder = root / "coco"
+    (folder / "val2017").mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    for i in (1, 2):
+        cv2.imwrite(str(folder / f"val2017/{i}.jpg"), np.full((300, 280, 3), 40 * i, np.uint8))
+    annotation_cases.write(folder / fake_coco.ANNOTATIONS.format(split="val"), change)
+    config = make_config(folder, root / "prepared")
+    split = splits.open_split(config, "val")
+    path = splits.annotations_path(config, "val")
+    counts = json.loads((path.parent / "summary.json").read_text())["counts"]
+    examples = sorted((split[0], split[1]), key=lambda example: example.image_id)
+    return examples, read_truth(path, skeletons.COCO).persons, counts
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return prepared_from(tmp_path_factory.mktemp("plain"), lambda _: None)
+
+
+@pytest.mark.parametrize("quirk", annotation_cases.QUIRKS)
+def test_the_same_is_prepared_from_every_form_of_the_annotations(plain, tmp_path, quirk):
+    examples, truth, counts = prepared_from(tmp_path, annotation_cases.QUIRKS[quirk])
+    for example, expected in zip(examples, plain[0], strict=True):
+        for field in ("ids", "bbox", "area", "ignore_mask"):
+            np.testing.assert_array_equal(getattr(example, field), getattr(expected, field))
+        seen = expected.keypoints[..., 2] > 0
+        np.testing.assert_array_equal(example.keypoints[seen], expected.keypoints[seen])
+        np.testing.assert_array_equal(example.keypoints[..., 2], expected.keypoints[..., 2])
+        assert np.isfinite(example.keypoints).all()
+    for person, expected in zip(truth, plain[1], strict=True):
+        for field in ("id", "image_id", "iscrowd", "num_keypoints", "area", "bbox"):
+            assert person[field] == expected[field]
+    assert counts == plain[2] | {"sizes_differ": 2 if "swapped" in quirk else 0}
+
+
+def jpeg(pixels: np.ndarray, mode: str = "RGB", **options) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, "JPEG", quality=95, **options)
+    return file.getvalue()
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def turned(pixels: np.ndarray) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be shown after a quarter turn
+    return jpeg(pixels, exif=exif)
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [jpeg, png, turned, lambda pixels: jpeg(pixels, "L"), lambda pixels: jpeg(pixels, "CMYK")],
+    ids=["JPEG", "PNG named jpg", "EXIF orientation", "grey", "CMYK"],
+)
+def test_every_kind_of_picture_is_read_as_its_annotations_are(folder, config, encode):
+    """COCO's train2017 has greys and a PNG named .jpg; boxes are of the pixels as they lie."""
+    ramp = np.linspace(40, 200, 90).astype(np.uint8)
+    pixels = np.broadcast_to(ramp[None, :, None], (60, 90, 3)).copy()
+    (folder / "val2017" / "000000002000.jpg").write_bytes(encode(pixels))
+    split = splits.open_split(config, "val")
+    (example,) = (split[n] for n in range(len(split)) if split[n].image_id == 2000)
+    assert example.image.shape == (60, 90, 3) and example.ignore_mask.shape == (60, 90)
+    assert np.abs(example.image.astype(int) - pixels).max() <= 4
 
 
 def test_the_summary_counts_what_was_read(config):

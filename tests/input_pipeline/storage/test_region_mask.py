@@ -14,6 +14,9 @@ def rectangle() -> np.ndarray:
     return mask
 
 
+ONES = np.asfortranarray(rectangle() // 255)
+
+
 def run_lengths(mask: np.ndarray) -> list[int]:
     """COCO's uncompressed code: alternating run lengths, column by column, zeros first."""
     flat = mask.T.reshape(-1) > 0
@@ -26,12 +29,26 @@ def run_lengths(mask: np.ndarray) -> list[int]:
     [
         [[3.0, 2.0, 8.0, 2.0, 8.0, 6.0, 3.0, 6.0]],
         {"size": [HEIGHT, WIDTH], "counts": run_lengths(rectangle())},
-        coco_mask.encode(np.asfortranarray(rectangle() // 255)),
+        coco_mask.encode(ONES),
         [],
         [[3.0, 2.0, 5.0, 4.0]],
         [[3.0, 2.0, 8.0, 2.0, float("nan"), 6.0]],
         {"size": [99, 98], "counts": [99 * 98]},
         None,
+        {"size": [float(HEIGHT), float(WIDTH)], "counts": run_lengths(rectangle())},
+        {"size": [HEIGHT, WIDTH], "counts": coco_mask.encode(ONES)["counts"].decode()},
+        [[]],
+        [3.0, 2.0, 8.0, 2.0, 8.0, 6.0],
+        [[3.0, 2.0, 8.0, 2.0, None, 6.0]],
+        {"size": [HEIGHT, WIDTH], "counts": [5, 3]},
+        {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH + 5, -5]},
+        {"size": [HEIGHT, WIDTH], "counts": []},
+        {"size": [HEIGHT, WIDTH], "counts": ""},
+        {"size": [HEIGHT, WIDTH], "counts": "!!zz~~"},
+        {"size": [HEIGHT, WIDTH], "counts": 7},
+        {"size": [HEIGHT, WIDTH]},
+        {"outer": [[3, 2]], "inner": []},
+        "rectangle",
     ],
     ids=[
         "polygon",
@@ -42,11 +59,35 @@ def run_lengths(mask: np.ndarray) -> list[int]:
         "not finite",
         "another size",
         "none",
+        "runs with a size of floats",
+        "compressed as text",
+        "an empty polygon",
+        "flat",
+        "null in a polygon",
+        "runs too short",
+        "runs below zero",
+        "no runs",
+        "no code",
+        "a damaged code",
+        "a number for a code",
+        "size alone",
+        "something else",
+        "text",
     ],
 )
 def test_every_kind_of_region_gives_the_rectangle(segmentation):
     annotation = {"bbox": BOX, "segmentation": segmentation}
     np.testing.assert_array_equal(ignore_mask([annotation], HEIGHT, WIDTH), rectangle())
+
+
+def test_a_missing_segmentation_is_the_box():
+    np.testing.assert_array_equal(ignore_mask([{"bbox": BOX}], HEIGHT, WIDTH), rectangle())
+
+
+def test_a_polygon_beyond_the_image_is_clipped():
+    polygon = [[-9.0, -9.0, 8.0, -9.0, 8.0, 6.0, -9.0, 6.0]]
+    mask = ignore_mask([{"bbox": BOX, "segmentation": polygon}], HEIGHT, WIDTH)
+    assert mask[:6, :8].all() and not mask[6:].any() and not mask[:, 8:].any()
 
 
 def test_regions_are_joined_and_clipped():

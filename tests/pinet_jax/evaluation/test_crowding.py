@@ -1,4 +1,6 @@
 import dataclasses
+import json
+import math
 
 import cv2
 import numpy as np
@@ -121,6 +123,8 @@ def test_by_crowd_index(crowd):
         people = [p for p in scorer.truth.persons if p["image_id"] in kept and counts(p)]
         assert level.persons == len(people) > 0
     assert by_crowd_index(scorer, (0.951, 0.99))[0] == Level(0.951, 0.99, -1.0, 0)
+    (everything,) = by_crowd_index(scorer, (0.0, math.inf))
+    assert everything.ap == scorer.scores(["AP"])["AP"]
 
 
 def test_levels_are_those_that_the_data_has(crowd):
@@ -141,7 +145,7 @@ def test_edges_must_rise(crowd, edges):
 
 FOUND = {
     "by_box_iou": [Level(0.5, 0.6, 0.4567, 12), Level(0.6, 1, -1, 0)],
-    "by_crowd_index": [Level(0, 1, 1.0, 1)],
+    "by_crowd_index": [Level(0, 0.8, 1.0, 1), Level(0.8, math.inf, 0.25, 3)],
 }
 
 
@@ -150,10 +154,17 @@ def test_the_table():
         "box IoU with the nearest  0.5-0.6  0.6-1.0",
         "AP                           45.7        -",
         "persons                        12        0",
-        "crowdIndex of the image  0.0-1.0",
-        "AP                         100.0",
-        "persons                        1",
+        "crowdIndex of the image  0.0-0.8  0.8+",
+        "AP                         100.0  25.0",
+        "persons                        1     3",
     ]
+
+
+def test_an_open_interval_is_null_in_json():
+    written = json.dumps(crowding.as_json(FOUND), allow_nan=False)
+    low, high = json.loads(written)["by_crowd_index"]
+    assert low == {"low": 0, "high": 0.8, "AP": 1.0, "persons": 1}
+    assert high == {"low": 0.8, "high": None, "AP": 0.25, "persons": 3}
 
 
 def test_the_plot_is_a_picture_with_bars(tmp_path):

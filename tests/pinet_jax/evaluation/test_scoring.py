@@ -1,14 +1,22 @@
+import itertools
 import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from faster_coco_eval import COCO, COCOeval_faster
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pinet_jax import skeletons
+from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
-from pinet_jax.evaluation.scoring import coco_results, table
+from pinet_jax.evaluation import crowding as crowd_levels
+from pinet_jax.evaluation import loop as eval_loop
+from pinet_jax.evaluation.coco_annotations import counts
+from pinet_jax.evaluation.scoring import coco_results, match, metrics, percent, table
 from tests.paths import DATA
+from tests.pinet_jax.evaluation import annotation_cases as cases
 from tests.pinet_jax.evaluation.scoring_cases import (
     MOST,
     OKS_LEVELS,
@@ -256,8 +264,8 @@ def test_people_without_counted_keypoints_are_neither_missed_nor_wrong(tmp_path)
     annotations = [person(1, found, 1), person(1, head_only, 2, num_keypoints=0)]
     path = write_truth(tmp_path / "truth.json", annotations, crowd_index={1: 0.5})
     results = [detection(1, found[:, :2], 0.5), detection(1, head_only[:, :2], 0.9)]
-    for given in (results, results[:1]):
-        metrics = evaluate(given, path, skeletons.CROWDPOSE, MOST)
+    for some in (results, results[:1]):
+        metrics = evaluate(some, path, skeletons.CROWDPOSE, MOST)
         assert (metrics["AP"], metrics["AR"]) == pytest.approx((1, 1))
     annotations[1]["num_keypoints"] = 2
     path = write_truth(tmp_path / "truth.json", annotations, crowd_index={1: 0.5})
@@ -322,3 +330,133 @@ def test_results_of_an_empty_image_are_empty():
 
 def test_the_table_is_in_percent_and_aligned():
     assert table({"AP": 0.6742, "APM": -1.0, "AR50": 1.0}) == ("AP    APM   AR50\n67.4    -  100.0")
+
+
+@given(st.floats(0, 1) | st.integers(0, 2000).map(lambda i: i / 2000))
+def test_percent_is_the_number_rounded_as_the_coco_tools_print_it(value):
+    assert percent(value) == f"{float(f'{value:0.3f}') * 100:.1f}"
+    assert percent(value) == f"{round(value, 3) * 100:.1f}"
+
+
+def test_percent_of_halves():
+    # 100 * 0.0125 is 1.25 and would be printed as 1.2, though the float is above the half.
+    values = (0.0125, 0.0015, 0.3125, 0.99949, 0.9995, 1.0, 0.0, -1.0)
+    assert list(map(percent, values)) == [
+        "1.3",
+        "0.2",
+        "31.2",
+        "99.9",
+        "100.0",
+        "100.0",
+        "0.0",
+        "-",
+    ]
+
+
+# ---- What official files hold
+
+
+@pytest.mark.parametrize("quirk", cases.QUIRKS)
+def test_a_quirk_of_the_file_does_not_change_a_score(tmp_path, quirk):
+    plain = cases.write(tmp_path / "plain.json")
+    path = cases.write(tmp_path / "truth.json", cases.QUIRKS[quirk])
+    expected = evaluate(cases.results(), plain, skeletons.COCO, MOST)
+    assert 0 < expected["AP"] < 1
+    assert evaluate(cases.results(), path, skeletons.COCO, MOST) == expected
+
+
+@pytest.mark.parametrize("oddity", cases.ODDITIES)
+def test_what_is_odd_scores_as_the_second_evaluator_has_it(tmp_path, oddity):
+    path = cases.write(tmp_path / "truth.json", cases.ODDITIES[oddity])
+    precision, recall = second_opinion(path, cases.results(), skeletons.COCO)
+    metrics = evaluate(cases.results(), path, skeletons.COCO, MOST)
+    assert 0 < metrics["AP"] < 1
+    assert metrics["AP"] == pytest.approx(precision[..., 0].mean(), abs=1e-9)
+    assert metrics["AR"] == pytest.approx(recall[..., 0].mean(), abs=1e-9)
+
+
+# In steps of 0.1 up to 3, as sums of floats: 0.30000000000000004, 0.7999999999999999 ...
+NOISY_CROWD_INDEX = np.cumsum([0.0, *[0.1] * 30]).tolist()
+
+
+def test_crowdpose_images_above_crowd_index_1_are_hard_ones(tmp_path):
+    """Official files go up to 3.02; every number beside the second evaluator's."""
+    assert 0.7999999999999999 in NOISY_CROWD_INDEX and max(NOISY_CROWD_INDEX) > 2.9
+    skeleton = skeletons.CROWDPOSE
+    annotations, results = perturbed_crowd(np.random.default_rng(5), skeleton, 62)
+    for annotation in annotations:
+        del annotation["area"]  # as CrowdPose has it
+    index = dict(enumerate(2 * NOISY_CROWD_INDEX, start=1))
+    path = write_truth(tmp_path / "truth.json", annotations, index, index)
+    scorer = match(results, path, skeleton, MOST)
+
+    precision, recall = second_opinion(path, results, skeleton)
+    expected = {}
+    for name, values in {"AP": precision, "AR": recall}.items():
+        thresholds = {"": values, "50": values[:1], "75": values[5:6]}
+        expected |= {name + at: part[..., 0].mean() for at, part in thresholds.items()}
+
+    def ap_between(low, high):
+        images = [i for i, value in index.items() if low <= value < high]
+        return second_opinion(path, results, skeleton, images)[0][..., 0].mean()
+
+    expected["AP_easy"] = ap_between(0, 0.2)
+    expected["AP_medium"] = ap_between(0.2, 0.8)
+    expected["AP_hard"] = ap_between(0.8, 4)
+    found = metrics(scorer)
+    assert found == pytest.approx(expected, abs=1e-9)
+    assert min(found.values()) > 0.05
+
+    levels = crowd_levels.levels(scorer, (0.0, 1.0))["by_crowd_index"]
+    edges = (0, 0.2, 0.4, 0.6, 0.8, 4)
+    assert [level.ap for level in levels] == pytest.approx(
+        [ap_between(*ends) for ends in itertools.pairwise(edges)], abs=1e-9
+    )
+    assert (levels[0].ap, levels[-1].ap) == (found["AP_easy"], found["AP_hard"])
+    assert sum(level.persons for level in levels) == sum(map(counts, scorer.truth.persons))
+    assert levels[-1].persons > sum(level.persons for level in levels[:-1])
+    printed = crowd_levels.table({"by_crowd_index": levels})
+    assert "0.6-0.8  0.8+\n" in printed and "inf" not in printed
+
+
+# ---- What is written is what is printed
+
+
+def test_metrics_json_and_the_printed_table_agree(tmp_path, capsys):
+    """Of 80 people one is found: 0.0125, a half in the last digit, and images of no person."""
+    rng = np.random.default_rng(13)
+    people = random_people(rng, skeletons.CROWDPOSE, 80)
+    crowd_index = dict(zip(range(1, 9), (0.1, 0.3, 0.7, 0.8, 1.2, 1.9, 3.02, 0.55), strict=True))
+    annotations = [person(1 + n // 16, points, n + 1) for n, points in enumerate(people)]
+    path = write_truth(tmp_path / "truth.json", annotations, crowd_index, crowd_index)
+    results = [detection(1, people[0][:, :2], 0.5)]
+    config = load_config("crowdpose")
+    returned = eval_loop.score(config, results, path, tmp_path / "out")
+
+    names, values, _, *crowding = capsys.readouterr().out.rstrip("\n").split("\n")
+    text = (tmp_path / "out" / "metrics.json").read_text()
+    written = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    scores = {name: value for name, value in written.items() if isinstance(value, float)}
+    assert scores == returned and scores["AR50"] == 0.0125
+    assert names.split() == list(scores)
+    assert values.split() == list(map(as_printed, scores.values()))
+    assert "1.3" in values.split() and "-" not in values.split()
+
+    blocks = [crowding[:3], crowding[3:]]
+    for key, (heads, aps, persons) in zip(crowd_levels.TITLES, blocks, strict=True):
+        levels = written[key]
+        assert heads.split()[-len(levels) :] == [
+            f"{level['low']}+" if level["high"] is None else f"{level['low']}-{level['high']}"
+            for level in levels
+        ]
+        assert aps.split() == ["AP", *(as_printed(level["AP"]) for level in levels)]
+        assert persons.split() == ["persons", *(str(level["persons"]) for level in levels)]
+    assert [level["high"] for level in written["by_crowd_index"]] == [0.2, 0.4, 0.6, 0.8, None]
+    hard, nobody = written["by_crowd_index"][-1], written["by_crowd_index"][2]
+    assert hard["AP"] == written["AP_hard"]
+    assert nobody == {"low": 0.4, "high": 0.6, "AP": -1.0, "persons": 0}
+
+
+def as_printed(value: float) -> str:
+    """What a reader of metrics.json makes of a number: three decimals, in percent."""
+    return "-" if value == -1 else f"{round(value, 3) * 100:.1f}"
