@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pinet_jax import visualize
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation.coco_annotations import counts
-from pinet_jax.evaluation.ground_truth import counts
 from pinet_jax.evaluation.scoring import Scorer, percent
 from pinet_jax.runtime import tables
 from pinet_jax.visualize import figures

@@ -80,9 +80,9 @@ def test_a_folder_without_annotations_or_images(tmp_path):
 @pytest.mark.parametrize(
     ("break_json", "words"),
     [
-        (lambda content: content["annotations"][0].pop("keypoints"), "without 'keypoints'"),
+        (lambda content: content["annotations"][1].pop("keypoints"), "without 'keypoints'"),
         (lambda content: content["annotations"][0]["keypoints"].pop(), "50 numbers"),
-        (lambda content: content["annotations"][0].update(category_id=3), "is of category 3"),
+        (lambda content: content["annotations"][1].update(category_id=3), "is of category 3"),
         (lambda content: content["annotations"][2].update(image_id=7), "is of image 7, which is"),
         (lambda content: content["annotations"][1].update(id=1), "annotation 1 is listed twice"),
         (lambda content: content["annotations"][1].update(bbox=[1, 2, 0, 3]), "box of zero size"),

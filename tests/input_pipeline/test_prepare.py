@@ -37,7 +37,7 @@ def test_a_dataset_is_prepared_and_its_summary_printed(tmp_path):
     )
     path = raw / "test.json"
     content = json.loads(path.read_text())
-    content["annotations"][0]["category_id"] = 3
+    content["annotations"][1]["category_id"] = 3  # somebody with keypoints
     path.write_text(json.dumps(content))
     (tmp_path / "mine.py").write_text(CUSTOM)
     arguments = ("custom", f"--config={tmp_path / 'mine.py'}", "--raw", raw, "--data_dir")
@@ -45,17 +45,17 @@ def test_a_dataset_is_prepared_and_its_summary_printed(tmp_path):
     stopped = run_prepare(*arguments, tmp_path / "out")
     assert stopped.returncode == 2
     *_, last = stopped.stderr.splitlines()
-    assert last.startswith(f"error: {path}: annotation 1 is of category 3")
+    assert last.startswith(f"error: {path}: annotation 2 is of category 3")
 
     done = run_prepare(*arguments, tmp_path / "out", "--splits=test", "--skip_invalid")
     assert done.returncode == 0, done.stderr
     rows = {line[:34].strip(): line[34:].split() for line in done.stdout.splitlines()[1:]}
     assert rows[""] == ["test"]
-    assert rows["images"] == ["4"] and rows["persons with keypoints"] == ["6"]
+    assert rows["images"] == ["4"] and rows["persons with keypoints"] == ["5"]
     assert rows["skipped: not a person"] == ["1"]
     assert "prepare test" in done.stderr
     truth = next((tmp_path / "out/test").rglob("annotations.json")).read_text()
-    assert 1 not in [person["id"] for person in json.loads(truth)["annotations"]]
+    assert 2 not in [person["id"] for person in json.loads(truth)["annotations"]]
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_crowds_and_people_without_labels_do_not_count(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("visibility", "words"), [([0] * 17, "no person"), ([2] * 14, "14 keypoints a person")]
+    ("visibility", "words"), [([0] * 17, "no person"), ([2] * 14, "42 numbers")]
 )
 def test_nobody_of_the_skeleton(tmp_path, visibility, words):
     path = write(tmp_path / "a.json", visibility)
