@@ -19,6 +19,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from pinet_jax import program, skeletons, visualize
+from pinet_jax.config import with_fields
 from pinet_jax.errors import UserError
 from pinet_jax.media import videos as video_files
 from pinet_jax.media.images import SUFFIXES, find_images
@@ -76,7 +77,7 @@ def predict_files(
     """Predicts images and videos; what could not be, and why."""
     few = len(paths) < config.eval.batch_size
     if few and not any(map(video_files.is_video, paths)):
-        config.eval.batch_size = len(paths)  # no work on padding
+        config = with_fields(config, {"eval.batch_size": len(paths)})  # no work on padding
     with start(config, variables, paths) as run:
         run.predict_files(paths, MAX_FRAMES.value)
     return run.failures
@@ -88,7 +89,7 @@ def predict_webcam(
     """Predicts what the webcam sees; what could not be, and why."""
     if named:
         raise UserError("--webcam: give either a webcam or files.")
-    config.eval.batch_size = 1  # a frame is predicted when it comes
+    config = with_fields(config, {"eval.batch_size": 1})  # a frame is predicted when it comes
     with (
         video_files.open_webcam(WEBCAM.value) as webcam,
         start(config, variables, [webcam.path]) as run,
@@ -104,8 +105,14 @@ def start(
     """A run as the flags want it; its predictions are on disk afterwards."""
     out = files.make_folder(OUT.value)
     names = picture_names(paths, out)
-    thresholds = MIN_SCORE.value, MIN_KEYPOINT_SCORE.value
-    artist = Artist(config, variables, *thresholds, parts=SHOW_PARTS.value, heatmaps=HEATMAPS.value)
+    artist = Artist(
+        config,
+        variables,
+        MIN_SCORE.value,
+        MIN_KEYPOINT_SCORE.value,
+        parts=SHOW_PARTS.value,
+        heatmaps=HEATMAPS.value,
+    )
     most = config.eval.max_detections
     with PredictionFiles(out, skeletons.of(config), most, with_csv=CSV.value) as predictions:
         yield Run(Finder(config, variables), artist, predictions, out, names)

@@ -1,6 +1,8 @@
 """TensorFlow and TFDS, imported here once so that they stay quiet and off the accelerator.
 
-TensorFlow only reads data: it must not claim GPU memory that JAX needs.
+TensorFlow only reads data: it must not claim GPU memory that JAX needs. All of this happens at
+import, and must: TensorFlow reads the variables when it is loaded, and takes the devices that it
+sees at its first operation, whoever asks for that.
 """
 
 import os

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import functools
 import weakref
 from collections.abc import Generator
 from typing import Any
@@ -17,6 +18,7 @@ def numpy_stream(dataset: tf.data.Dataset) -> Generator[Any, None, None]:
     TensorFlow's threads that call Python abort the process if they still run when the
     interpreter shuts down, so streams that are open at exit are closed first.
     """
+    _close_streams_at_exit()
     stream = _iterate(dataset)
     _open_streams.add(stream)
     return stream
@@ -26,7 +28,11 @@ def _iterate(dataset: tf.data.Dataset) -> Generator[Any, None, None]:
     yield from dataset.as_numpy_iterator()
 
 
-@atexit.register
+@functools.cache
+def _close_streams_at_exit() -> None:
+    atexit.register(_close_streams)
+
+
 def _close_streams() -> None:
     for stream in list(_open_streams):
         with contextlib.suppress(ValueError):  # running in another thread

@@ -40,10 +40,10 @@ def load_config(name: str, overrides: Mapping[str, Any] | None = None) -> Config
     return config
 
 
-def with_fields(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
-    """A locked copy with other values of some dotted fields."""
+def with_fields(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
+    """A copy of `config`, locked, with dotted fields changed; UserError as of `set_field`."""
     changed = config.copy_and_resolve_references().lock()
-    for field, value in fields.items():
+    for field, value in changes.items():
         set_field(changed, field, value)
     return changed
 

@@ -139,11 +139,13 @@ def _inconsistencies(skeleton: Skeleton) -> list[tuple[bool, str]]:
     ]
 
 
+# Rows of what belongs together.
+# fmt: off
 _COCO_NAMES = (
-    *("nose", "left_eye", "right_eye", "left_ear", "right_ear"),
-    *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow"),
-    *("left_wrist", "right_wrist", "left_hip", "right_hip"),
-    *("left_knee", "right_knee", "left_ankle", "right_ankle"),
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear",
+    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
+    "left_wrist", "right_wrist", "left_hip", "right_hip",
+    "left_knee", "right_knee", "left_ankle", "right_ankle",
 )
 
 COCO = Skeleton(
@@ -151,30 +153,30 @@ COCO = Skeleton(
     keypoints=_COCO_NAMES,
     flip_order=mirror(_COCO_NAMES),
     limbs=(
-        *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6)),
-        *((5, 7), (6, 8), (7, 9), (8, 10)),
-        *((1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
+        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6),
+        (5, 7), (6, 8), (7, 9), (8, 10),
+        (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
     ),
     sigmas=(
-        *(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072),
-        *(0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
+        0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072,
+        0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
     ),
     partitions={
         "center": (tuple(range(17)),),
         "head": ((0, 1, 2, 3, 4),),
         "part-large": ((0, 1, 2, 3, 4), (5, 6, 11, 12), (11, 12, 13, 14, 15, 16)),
         "part-small": (
-            *((0, 1, 2, 3, 4), (5, 6), (7, 9), (8, 10)),
-            *((11, 12), (13, 15), (14, 16)),
+            (0, 1, 2, 3, 4), (5, 6), (7, 9), (8, 10),
+            (11, 12), (13, 15), (14, 16),
         ),
         "keypoint": ((0, 1, 2, 3, 4), *((k,) for k in range(5, 17))),
     },
 )
 
 _CROWDPOSE_NAMES = (
-    *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow"),
-    *("left_wrist", "right_wrist", "left_hip", "right_hip"),
-    *("left_knee", "right_knee", "left_ankle", "right_ankle", "head", "neck"),
+    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
+    "left_wrist", "right_wrist", "left_hip", "right_hip",
+    "left_knee", "right_knee", "left_ankle", "right_ankle", "head", "neck",
 )
 
 CROWDPOSE = Skeleton(
@@ -182,12 +184,12 @@ CROWDPOSE = Skeleton(
     keypoints=_CROWDPOSE_NAMES,
     flip_order=mirror(_CROWDPOSE_NAMES),
     limbs=(
-        *((12, 13), (13, 0), (13, 1), (0, 2), (2, 4), (1, 3), (3, 5)),
-        *((0, 6), (1, 7), (6, 7), (6, 8), (8, 10), (7, 9), (9, 11)),
+        (12, 13), (13, 0), (13, 1), (0, 2), (2, 4), (1, 3), (3, 5),
+        (0, 6), (1, 7), (6, 7), (6, 8), (8, 10), (7, 9), (9, 11),
     ),
     sigmas=(
-        *(0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107),
-        *(0.087, 0.087, 0.089, 0.089, 0.079, 0.079),
+        0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107,
+        0.087, 0.087, 0.089, 0.089, 0.079, 0.079,
     ),
     partitions={
         "center": (tuple(range(14)),),
@@ -197,6 +199,7 @@ CROWDPOSE = Skeleton(
         "keypoint": ((12, 13), *((k,) for k in range(12))),
     },
 )
+# fmt: on
 
 _SKELETONS = {skeleton.name: skeleton for skeleton in (COCO, CROWDPOSE)}
 

@@ -22,8 +22,12 @@ from pinet_jax.runtime.progress import Progress
 
 DECODER = "pinet_onnx.py"  # name of onnx_decoding.py beside the models
 DECODING = (  # fields of config.eval that it needs
-    *("flip", "pose_fusion", "max_peaks", "peak_threshold"),
-    *("scale_decrease", "oks_threshold"),
+    "flip",
+    "pose_fusion",
+    "max_peaks",
+    "peak_threshold",
+    "scale_decrease",
+    "oks_threshold",
 )
 
 

@@ -33,10 +33,6 @@ CUT_SHORT = 0.9  # fewer of the announced frames than this: the file is not whol
 
 RgbImage = UInt8[np.ndarray, "h w 3"]
 
-# Whatever goes wrong is told in one sentence; FFmpeg's own account would garble it.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
 
 @dataclasses.dataclass(frozen=True)
 class Video:
@@ -78,6 +74,7 @@ def open_video(path: str | os.PathLike) -> Video:
     path = pathlib.Path(path)
     if path.suffix.lower() not in SUFFIXES and is_video(path):
         return _open_animation(path)
+    _silence_opencv()
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened():
@@ -99,6 +96,7 @@ def open_webcam(index: int) -> Iterator[Video]:
     Raises:
         UserError: there is no such webcam.
     """
+    _silence_opencv()
     capture = cv2.VideoCapture(index)
     try:
         if not capture.isOpened():
@@ -141,6 +139,7 @@ class VideoWriter:
         height, width = frame.shape[:2]
         even = cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         if self._writer is None:
+            _silence_opencv()
             codec = cv2.VideoWriter_fourcc(*"mp4v")
             size = even.shape[1::-1]
             self._temporary = self._file.enter_context(files.replacing(self.path))
@@ -267,3 +266,9 @@ def _reason(path: pathlib.Path) -> str:
     if not path.is_file():
         return "no such file"
     return "it is not a video of a known format" if path.stat().st_size else "the file is empty"
+
+
+def _silence_opencv() -> None:
+    """For whatever goes wrong with videos: it is told in one sentence, FFmpeg's would garble it."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when FFmpeg is first used
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -1,7 +1,7 @@
 """Several processes that train or evaluate one model together.
 
 Each has its own devices; all of them run the same program and must ask `gather`,
-`any_process` and every step over all devices in the same order. With one process
+`any_process`, `wait_for_all` and every step over all devices in the same order. With one process
 every function is the identity, so callers need no special case.
 """
 
@@ -164,6 +164,16 @@ def gather(items: list[Item]) -> list[Item]:
         for text, length in zip(texts, lengths, strict=True)
         for item in json.loads(text[:length].tobytes())
     ]
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when every process has come here.
+
+    Args:
+        what: they wait for; the same words on all of them.
+    """
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
 
 
 def any_process(flag: bool) -> bool:

@@ -65,7 +65,7 @@ def train(config: ConfigDict, workdir: str, data: Data) -> training.TrainState:
         with MetricsLog(workdir, first, hosts.is_main()) as log:
             run = _Run(config, data, num_examples, saved, log, schedule, stop)
             num_steps = training.total_steps(config, steps_per_epoch)
-            state = run.go(devices.replicate(state), step_fn, first, num_steps)
+            state = run.go(nonfinite.start(state), step_fn, first, num_steps)
     if hosts.is_main():
         visualize.loss_curves(
             read_metrics(saved.workdir / FILE_NAME), saved.workdir / "loss_curves.png"
@@ -110,13 +110,16 @@ class _Run:
         self._stop = stop
         self._metrics = StepMetrics()
 
-    def go(self, state: training.TrainState, step_fn, first: int, num_steps: int):
+    def go(
+        self, state: nonfinite.Guarded, step_fn: devices.Step, first: int, num_steps: int
+    ) -> training.TrainState:
         """The steps from `first` to `num_steps`; returns the last state."""
+        state = devices.replicate(state)
         train = self._config.train
         if first and self._evaluates(first):
             done = reading.average_precisions(self._saved.workdir)
             if first not in hosts.gather([*done]):  # stopped before its evaluation
-                self._evaluate(state, first)
+                self._evaluate(state.train, first)
         batches = _to_device(self._data.train_batches(first), self._config.parallel)
         with Progress(num_steps, "train", start=first) as progress:
             for step in range(first + 1, num_steps + 1):
@@ -130,21 +133,26 @@ class _Run:
                 save = evaluates or stopped or step == num_steps
                 save = save or step % train.checkpoint_every == 0
                 log = save or step % train.log_every == 0
-                progress.update(**({"loss": self._write(state, step)} if log else {}))
+                progress.update(**({"loss": self._write(state.train, step)} if log else {}))
                 if save:
-                    self._saved.save(state, self._position(step))
+                    self._saved.save(state.train, self._position(step))
                 if stopped:
                     self._end(step)
                 if evaluates:
-                    self._evaluate(state, step)
-        return state
+                    self._evaluate(state.train, step)
+        return state.train
 
     def _evaluates(self, step: int) -> bool:
         every = self._config.train.eval_every
         return every > 0 and step % every == 0
 
     def _write(self, state: training.TrainState, step: int) -> float:
-        """Logs the averages since the last call and returns the loss."""
+        """Logs the averages since the last call and returns the loss.
+
+        Args:
+            state: after `step`, or before the first step that was not finite.
+            step: number of the last one.
+        """
         try:
             means = self._metrics.averages()
         except NotFinite as bad:
@@ -176,12 +184,10 @@ class _Run:
 
     def _report(self, state: training.TrainState, bad: NotFinite) -> None:
         """Ends the run at a step that is not finite, the state before it on disk."""
-        state = jax.device_get(state)
-        state = state.replace(step=np.int32(bad.step - 1))
         batch = jax.device_get(next(self._data.train_batches(bad.step - 1)))
         folder = nonfinite.save_report(
             self._saved.workdir,
-            state,
+            jax.device_get(state),
             batch,
             bad.metrics,
             self._config,

@@ -64,6 +64,7 @@ class Checkpoints:
             raise UserError(f"config.train.keep_checkpoints is {keep}: keep at least 1.")
         self.workdir = files.make_folder(workdir)
         self.folder = files.make_folder(self.workdir / reading.FOLDER)
+        reading.silence_orbax()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(
                 [policies.LatestN(keep), _BestEvaluated(self.workdir)]
@@ -163,7 +164,7 @@ class Checkpoints:
                 _remove(aside / folder.name)
                 folder.rename(aside / folder.name)
                 print(f"moved '{folder}' to '{aside}'", file=sys.stderr, flush=True)
-        hosts.gather([])  # the others look when it is done
+        hosts.wait_for_all("damaged checkpoints put aside")
         self._manager.reload()
 
     @contextlib.contextmanager

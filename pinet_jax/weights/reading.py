@@ -1,5 +1,6 @@
 """Checkpoints found and read: Orbax's formats, without its manager."""
 
+import functools
 import json
 import logging
 import os
@@ -28,13 +29,6 @@ BEST = "best"  # WORKDIR/best names the checkpoint of the highest AP
 JSON_ITEMS = ("config", "position")
 VARIABLES = ("params", "batch_stats")
 NAMED_DIFFERENCES = 3  # at most, in the error for a checkpoint of another model
-
-# Of a damaged checkpoint many reads fail: one is raised, the rest need no report. So do
-# Orbax's own reports of a save that failed.
-logging.getLogger("asyncio").addFilter(lambda record: "never retrieved" not in record.msg)
-logging.getLogger("absl").addFilter(
-    lambda record: record.levelno < logging.ERROR or "orbax" not in record.pathname
-)
 
 
 class DamagedCheckpoint(UserError):
@@ -126,6 +120,18 @@ def best_of(workdir: files.Path) -> int:
     return max(scores, key=lambda step: (scores[step], step))
 
 
+@functools.cache
+def silence_orbax() -> None:
+    """Keeps Orbax's own accounts of what went wrong out of the logs; its errors are raised.
+
+    Of a damaged checkpoint many reads fail: one is raised, the rest need no report.
+    """
+    logging.getLogger("asyncio").addFilter(lambda record: "never retrieved" not in record.msg)
+    logging.getLogger("absl").addFilter(
+        lambda record: record.levelno < logging.ERROR or "orbax" not in record.pathname
+    )
+
+
 def read_item(folder: files.Path, item: str) -> dict[str, Any]:
     """One part of a checkpoint; its arrays were saved from, and come back as, NumPy.
 
@@ -135,6 +141,7 @@ def read_item(folder: files.Path, item: str) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise UserError(f"No checkpoint '{folder}': give a step that was saved.")
+    silence_orbax()
     handler = ocp.JsonCheckpointHandler() if item in JSON_ITEMS else ocp.PyTreeCheckpointHandler()
     try:
         with ocp.Checkpointer(handler) as checkpointer:

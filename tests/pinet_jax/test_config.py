@@ -1,7 +1,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from pinet_jax.config import CONFIG_DIR, load_config, set_field
+from pinet_jax.config import CONFIG_DIR, load_config, set_field, with_fields
 from pinet_jax.errors import UserError
 from pinet_jax.methods.pinet import network
 
@@ -82,3 +82,12 @@ def test_mistakes(name, overrides, words):
 def test_unknown_choices_are_named(field):
     with pytest.raises(UserError, match=rf"config\.{field}: 'other' is not one of"):
         network.build(load_config("base", {field: "other"}))
+
+
+def test_a_changed_copy_leaves_the_config_alone():
+    config = load_config("base")
+    changed = with_fields(config, {"eval.batch_size": 1, "eval.pose_fusion": False})
+    assert (changed.eval.batch_size, changed.eval.pose_fusion) == (1, False)
+    assert config == load_config("base") and changed.is_locked
+    with pytest.raises(UserError, match=r"no field 'eval\.batch'"):
+        with_fields(config, {"eval.batch": 1})

@@ -54,9 +54,15 @@ def calibrate(
     bins = []
     for index in range(NUM_SCORE_BINS):
         inside = number == index
-        means = (scores[inside].mean(), right[inside].mean()) if inside.any() else (np.nan,) * 2
-        ends = float(edges[index]), float(edges[index + 1])
-        bins.append(ScoreBin(*ends, int(inside.sum()), *map(float, means)))
+        bins.append(
+            ScoreBin(
+                low=float(edges[index]),
+                high=float(edges[index + 1]),
+                detections=int(inside.sum()),
+                mean_score=float(scores[inside].mean()) if inside.any() else np.nan,
+                right=float(right[inside].mean()) if inside.any() else np.nan,
+            )
+        )
     return tuple(bins)
 
 

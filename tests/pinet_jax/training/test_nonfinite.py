@@ -32,9 +32,10 @@ def state():
 
 
 def test_a_finite_step_is_unchanged(state):
-    new, metrics = jax.jit(nonfinite.guard(step))(state, batch())
+    new, metrics = jax.jit(nonfinite.guard(step))(nonfinite.start(state), batch())
     expected, _ = step(state, batch())
-    jax.tree.map(np.testing.assert_array_equal, new, expected)
+    jax.tree.map(np.testing.assert_array_equal, new.train, expected)
+    assert new.failed_at == 0
     assert metrics[nonfinite.FINITE] and set(metrics) == {"loss", "gradient_norm", "finite"}
 
 
@@ -45,13 +46,15 @@ def test_a_finite_step_is_unchanged(state):
 def test_from_the_first_bad_step_on_the_state_is_held(state, bad):
     """The last case is of the running statistics alone."""
     guarded = jax.jit(nonfinite.guard(step))
-    good, _ = guarded(state, batch())
+    good, _ = guarded(nonfinite.start(state), batch())
     held, metrics = guarded(good, batch(**bad))
-    assert not metrics[nonfinite.FINITE] and held.step == -2
+    assert not metrics[nonfinite.FINITE]
     later, metrics = guarded(held, batch())
-    assert metrics[nonfinite.FINITE] and later.step == -2
-    for kept in (held, later):
-        jax.tree.map(np.testing.assert_array_equal, kept.replace(step=good.step), good)
+    assert metrics[nonfinite.FINITE]
+    again, _ = guarded(later, batch(**bad))
+    for kept in (held, later, again):
+        assert kept.failed_at == 2
+        jax.tree.map(np.testing.assert_array_equal, kept.train, good.train)
 
 
 def test_a_report_gives_back_state_and_batch(state, tmp_path):
