@@ -16,7 +16,6 @@ from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.errors import UserError
 
 TRANSLATION_UNIT = 200.0  # the crop side in units of config.augmentation.translation
-AREAS = ("box", "segment")  # config.targets.area
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +36,13 @@ class Augmentation:
 
 
 def check(config: ConfigDict) -> None:
-    """UserError unless `config.augmentation` and `config.targets.area` say what to draw."""
-    scale = config.augmentation.scale
+    """UserError unless `config.augmentation` holds limits that crops can be drawn from."""
+    scale = config.scale
     if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
         raise UserError(
             f"config.augmentation.scale is {scale}: give two numbers above 0, the smallest "
             "crop side and the largest, in short sides of the image."
         )
-    _check_area(config.targets.area)
 
 
 def sample_parameters(rng: np.random.Generator, config: ConfigDict) -> Augmentation:
@@ -117,18 +115,9 @@ def person_area(
     Args:
         boxes: x, y, width, height.
         segments: the annotations' own areas.
-        kind: of AREAS: "box" takes width x height, as the released code does.
-
-    Raises:
-        UserError: unknown kind.
+        kind: config.targets.area: "box" takes width x height, as the released code does.
     """
-    _check_area(kind)
     return boxes[..., 2] * boxes[..., 3] if kind == "box" else segments
-
-
-def _check_area(kind: str) -> None:
-    if kind not in AREAS:
-        raise UserError(f"config.targets.area: '{kind}' is not one of {', '.join(AREAS)}.")
 
 
 def apply_to_area(

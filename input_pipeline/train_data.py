@@ -42,7 +42,7 @@ def train_batches(
     Raises:
         UserError: bad data or limits, no image to train on, or a batch that hosts cannot share.
     """
-    augment.check(config)
+    augment.check(config.augmentation)
     batch_size = config.train.batch_size
     if batch_size % host_count:
         raise UserError(

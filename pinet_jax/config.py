@@ -1,7 +1,9 @@
 """A config by name or path or from disk, with dotted overrides."""
 
+import functools
 import importlib.util
 import json
+import operator
 import os
 import pathlib
 import sys
@@ -15,6 +17,29 @@ from pinet_jax.runtime import files
 
 SKELETON_FIELDS = ("skeleton", "custom_skeleton")  # of config.dataset
 CONFIG_DIR = pathlib.Path(__file__).resolve().parent.parent / "configs"
+
+CHOICES = {  # dotted field -> what it may be
+    "dtype": ("bfloat16", "float32"),
+    "parallel": ("pmap", "shard_map"),
+    "model.conv_init": ("released", "he"),
+    "model.graph": ("dynamic", "static", "none"),
+    "model.sampling": ("released", "exact"),
+    "targets.convention": ("released", "paper"),
+    "targets.area": ("box", "segment"),
+    "train.schedule": ("step", "cosine"),
+}
+
+
+def check_choices(config: ConfigDict) -> None:
+    """UserError unless every field of CHOICES holds one of its choices.
+
+    Called where a config comes in, from the command line or into a network: what computes
+    by a choice takes it as checked.
+    """
+    for field, allowed in CHOICES.items():
+        value = functools.reduce(operator.getitem, field.split("."), config)
+        if value not in allowed:
+            raise UserError(f"config.{field}: '{value}' is not one of {', '.join(allowed)}.")
 
 
 def load_config(name: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:

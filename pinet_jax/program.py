@@ -15,7 +15,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from pinet_jax.config import load_config
+from pinet_jax.config import check_choices, load_config
 from pinet_jax.errors import UserError
 from pinet_jax.runtime import hosts
 
@@ -91,12 +91,13 @@ def config_from_flags() -> ConfigDict:
 
     Raises:
         UserError: --config is missing or names no config file, an override's value is
-            of the wrong type, or the other processes cannot be joined.
+            of the wrong type or unknown, or the other processes cannot be joined.
     """
     if _CONFIG.value is None:
         raise UserError(NO_CONFIG)
     path = config_flags.get_config_filename(flags.FLAGS["config"])
     _match_tuples(_CONFIG.value, load_config(path))
+    check_choices(_CONFIG.value)
     enable_compilation_cache(_CONFIG.value)
     hosts.initialize(
         _MULTI_HOST.value,
@@ -119,7 +120,7 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> list[str]:
         The other arguments, the program's name first.
 
     Raises:
-        UserError: an unknown flag or field, or a value of the wrong type.
+        UserError: an unknown flag or field, or a value that is of the wrong type or unknown.
     """
     if _CONFIG.value is not None:
         raise UserError(
@@ -134,6 +135,7 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> list[str]:
         )
         rest = values(list(arguments))
     _match_tuples(config, before)
+    check_choices(config)
     return rest
 
 

@@ -170,6 +170,10 @@ def test_fields_of_the_checkpoints_config_are_overridden(workdir, tmp_path):
             ("--checkpoint={workdir}", "--out={tmp}/o", "{tmp}/a.png", "--config.eval.flap=1"),
             "no field 'flap'",
         ),
+        (
+            ("--checkpoint={workdir}", "--out={tmp}/o", "{tmp}/a.png", "--config.dtype=float16"),
+            "config.dtype: 'float16' is not one of bfloat16, float32.",
+        ),
     ],
 )
 def test_mistakes_end_with_one_sentence_and_code_2(workdir, tmp_path, arguments, words):

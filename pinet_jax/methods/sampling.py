@@ -31,8 +31,6 @@ def sample_bilinear(
     size = jnp.array([width, height], xy.dtype)
     if convention == "released":
         xy = xy * (size / jnp.maximum(size - 1, 1)) - 0.5
-    elif convention != "exact":
-        raise ValueError(f"sampling convention '{convention}' is neither 'released' nor 'exact'")
     # Far points all read zero: clipping them keeps the integer corners in range.
     xy = jnp.clip(xy, -2, size + 1)
     corner = jnp.floor(xy)

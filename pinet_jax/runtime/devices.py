@@ -33,8 +33,6 @@ def map_step(step: Step, kind: str) -> Step:
     """
     if kind == "pmap":
         return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=(0,))
-    if kind != "shard_map":
-        raise UserError(f"config.parallel: '{kind}' is neither pmap nor shard_map.")
     shared, split = PartitionSpec(), PartitionSpec(AXIS)
     # check_vma off: replication is ours to keep, and with it on the gradients of
     # replicated parameters arrive already summed over the axis.

@@ -12,7 +12,6 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from pinet_jax import methods
-from pinet_jax.errors import UserError
 from pinet_jax.methods.variables import init
 from pinet_jax.runtime import devices
 
@@ -35,18 +34,12 @@ class TrainState:
 
 
 def learning_rate(config: ConfigDict, steps_per_epoch: float) -> optax.Schedule:
-    """Step -> learning rate: divided by 10 at set epochs, or a cosine to zero.
-
-    Raises:
-        UserError: unknown schedule.
-    """
+    """Step -> learning rate: lowered at set epochs, or a cosine to zero."""
     train = config.train
     if train.schedule == "cosine":
         schedule = optax.cosine_decay_schedule(
             train.learning_rate, total_steps(config, steps_per_epoch)
         )
-    elif train.schedule != "step":
-        raise UserError(f"config.train.schedule: '{train.schedule}' is neither step nor cosine.")
     else:
         drops = {round(epoch * steps_per_epoch): 0.1 for epoch in train.drop_epochs}
         schedule = optax.piecewise_constant_schedule(train.learning_rate, drops)

@@ -1,7 +1,14 @@
 import pytest
 from ml_collections import ConfigDict
 
-from pinet_jax.config import CONFIG_DIR, load_config, set_field, with_fields
+from pinet_jax.config import (
+    CHOICES,
+    CONFIG_DIR,
+    check_choices,
+    load_config,
+    set_field,
+    with_fields,
+)
 from pinet_jax.errors import UserError
 from pinet_jax.methods.pinet import network
 
@@ -68,20 +75,18 @@ def test_mistakes(name, overrides, words):
         load_config(name, overrides)
 
 
-@pytest.mark.parametrize(
-    "field",
-    [
-        "dtype",
-        "model.conv_init",
-        "model.graph",
-        "model.sampling",
-        "targets.convention",
-        "targets.area",
-    ],
-)
+@pytest.mark.parametrize("field", CHOICES)
 def test_unknown_choices_are_named(field):
-    with pytest.raises(UserError, match=rf"config\.{field}: 'other' is not one of"):
-        network.build(load_config("base", {field: "other"}))
+    config = load_config("base", {field: "other"})
+    for check in (check_choices, network.build):
+        with pytest.raises(UserError, match=rf"config\.{field}: 'other' is not one of \w+, \w+"):
+            check(config)
+
+
+@pytest.mark.parametrize("field, choices", CHOICES.items())
+def test_every_choice_is_taken(field, choices):
+    for choice in choices:
+        check_choices(load_config("base", {field: choice}))
 
 
 def test_a_changed_copy_leaves_the_config_alone():

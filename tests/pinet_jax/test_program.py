@@ -83,6 +83,7 @@ def test_overrides_reach_the_config_and_switch_the_cache_on(tmp_path):
     [
         ((CONFIG, "--config.eval.flipp=True"), "no field 'flipp': did you mean 'flip'?"),
         ((CONFIG, "--config.eval.flip=maybe"), "--config.eval.flip=maybe"),
+        ((CONFIG, "--config.train.schedule=linear"), "'linear' is not one of step, cosine."),
         ((CONFIG, "--config.eval.scales=half"), "'scales': ('half',) must hold floats"),
         ((CONFIG, "--wordir=x"), "Unknown command line flag 'wordir'"),
         (("--config=absent.py",), "No config 'absent.py'"),

@@ -75,9 +75,6 @@ def sample_locations(
     Returns:
         Flat indices y * width + x by falling score, and which of them are owned
         pixels; a part with too few of those is filled up with invalid ones.
-
-    Raises:
-        UserError: unknown convention.
     """
     weight = targets.offset_weights.max(-1)
     score = targets.part_heatmaps * (weight if is_released(convention) else 1)

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HRNet
-from pinet_jax.errors import UserError
+from pinet_jax.config import check_choices
 from pinet_jax.methods.pinet.ppg import PPG, Maps
 from pinet_jax.methods.pinet.refinement import PR
 from pinet_jax.methods.sampling import read_pixels, sample_bilinear
@@ -84,7 +84,7 @@ class PINet(nn.Module):
 def build(config: ConfigDict) -> PINet:
     """The network a config describes; UserError on an unknown choice."""
     model = config.model
-    _check_choices(config)
+    check_choices(config)
     skeleton = skeletons.of(config)
     axis_name = devices.AXIS if config.bn_sync else None
     refiner = PR(skeleton.num_keypoints, skeleton.limbs, model.graph, model.graph_layers, axis_name)
@@ -104,20 +104,3 @@ def build(config: ConfigDict) -> PINet:
         refiner=refiner if model.refinement else None,
         sampling=model.sampling,
     )
-
-
-def _check_choices(config: ConfigDict) -> None:
-    choices = {
-        "dtype": ("bfloat16", "float32"),
-        "model.conv_init": ("released", "he"),
-        "model.graph": ("dynamic", "static", "none"),
-        "model.sampling": ("released", "exact"),
-        "targets.convention": ("released", "paper"),
-        "targets.area": ("box", "segment"),
-    }
-    for field, allowed in choices.items():
-        value = config
-        for name in field.split("."):
-            value = value[name]
-        if value not in allowed:
-            raise UserError(f"config.{field}: '{value}' is not one of {', '.join(allowed)}.")

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
-from pinet_jax.errors import UserError
+from pinet_jax.inference.network_input import HEATMAP_STRIDE
 from pinet_jax.skeletons import Parts
 
 
@@ -43,11 +43,7 @@ class Targets:
 
 
 def is_released(convention: str) -> bool:
-    """Whether targets follow the released code; UserError unless it is that or the paper."""
-    if convention not in ("released", "paper"):
-        raise UserError(
-            f"config.targets.convention is '{convention}'; set it to 'released' or 'paper'."
-        )
+    """Whether targets follow the released code, not the paper."""
     return convention == "released"
 
 
@@ -69,9 +65,6 @@ def render_targets(
         region_mask: False where the heatmap loss must not look.
         parts: keypoint indices of each part.
         config: `config.targets`.
-
-    Raises:
-        UserError: unknown convention.
     """
     size = region_mask.shape[1:]
     keypoints = keypoints / jnp.array([HEATMAP_STRIDE, HEATMAP_STRIDE, 1.0])

@@ -99,8 +99,3 @@ def test_read_pixels():
     found = np.asarray(read_pixels(maps, index))
     for b, n in np.ndindex(index.shape):
         np.testing.assert_array_equal(found[b, n], maps[b, index[b, n] // 4, index[b, n] % 4])
-
-
-def test_unknown_convention():
-    with pytest.raises(ValueError, match="'nearest' is neither 'released' nor 'exact'"):
-        sample_bilinear(random_maps((1, 2, 2, 1)), np.zeros((1, 1, 2), np.float32), "nearest")

@@ -218,8 +218,3 @@ def test_a_batch_that_parts_cannot_share():
             parallel.check_batch_size(8, accumulation=3)
         with pytest.raises(UserError, match=r"config\.train\.accumulation is 0: give at least 1"):
             parallel.check_batch_size(8, accumulation=0)
-
-
-def test_unknown_kind():
-    with pytest.raises(UserError, match=r"config\.parallel: 'jit' is neither pmap nor shard_map"):
-        parallel.map_step(lambda state, batch: (state, {}), "jit")

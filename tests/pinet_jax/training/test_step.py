@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from pinet_jax.errors import UserError
 from pinet_jax.methods import pinet
 from pinet_jax.methods.pinet import network
 from pinet_jax.methods.pinet.losses import sample_locations, train_loss
@@ -242,11 +241,6 @@ def test_warmup():
     wanted = {0: 2e-5, 24: 5e-4, 49: 1e-3, 50: 1e-3, 899: 1e-3, 900: 1e-4}
     for step, want in wanted.items():
         assert rate(step) == pytest.approx(want, rel=1e-5), step
-
-
-def test_unknown_schedule():
-    with pytest.raises(UserError, match=r"config\.train\.schedule: 'linear' is neither"):
-        schedule(schedule="linear")
 
 
 @pytest.mark.parametrize(

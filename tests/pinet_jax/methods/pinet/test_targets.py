@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from configs.base import get_config
 from pinet_jax import skeletons
-from pinet_jax.errors import UserError
 from pinet_jax.methods.pinet.targets import Targets, part_centers, render_targets
 from tests.paths import GOLDEN
 
@@ -236,8 +235,3 @@ def test_one_keypoint_is_its_own_part_centre():
     assert not targets.part_heatmaps[..., 1].any()
     owned = targets.offset_weights[0] > 0
     assert owned[..., 0, 0].sum() == 16 and owned.sum() == 16
-
-
-def test_unknown_convention():
-    with pytest.raises(UserError, match=r"config\.targets\.convention"):
-        render(*one_person((30, 30), area=900), "other")
