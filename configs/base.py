@@ -85,7 +85,8 @@ def get_config() -> ConfigDict:
     config.train.epochs = 140.0
     config.train.learning_rate = 1e-3
     config.train.schedule = "step"  # or "cosine"
-    config.train.drop_epochs = (90.0, 120.0)  # "step": divide by 10 here
+    config.train.drop_epochs = (90.0, 120.0)  # "step": the rate drops here
+    config.train.drop_factor = 0.1  # "step": to so much of it, each time
     config.train.warmup_steps = 0
     config.train.log_every = 50  # steps
     config.train.checkpoint_every = 1000  # steps
@@ -102,6 +103,9 @@ def get_config() -> ConfigDict:
     config.eval.pose_fusion = True
     config.eval.max_peaks = 30  # a part
     config.eval.peak_threshold = 0.01
+    config.eval.peak_windows = (3, 5, 7)  # heatmap pixels; side of the square a peak rules
+    # Mean side of a heatmap above which each further window is the one, heatmap pixels.
+    config.eval.peak_window_sides = (200.0, 300.0)
     config.eval.scale_decrease = 1.0  # factor on part scores of other scales
     config.eval.oks_threshold = 0.7  # of the suppression
     config.eval.max_detections = 20  # scored an image

@@ -31,7 +31,7 @@ CHOICES = {  # dotted field -> what it may be
 
 
 def check_choices(config: ConfigDict) -> None:
-    """UserError unless every field of CHOICES holds one of its choices.
+    """UserError unless every field of CHOICES holds one of its choices, and peaks have windows.
 
     Called where a config comes in, from the command line or into a network: what computes
     by a choice takes it as checked.
@@ -40,6 +40,14 @@ def check_choices(config: ConfigDict) -> None:
         value = functools.reduce(operator.getitem, field.split("."), config)
         if value not in allowed:
             raise UserError(f"config.{field}: '{value}' is not one of {', '.join(allowed)}.")
+    windows, sides = config.eval.peak_windows, config.eval.peak_window_sides
+    if len(windows) != len(sides) + 1 or not all(w > 0 and w % 2 for w in windows):
+        raise UserError(
+            f"config.eval.peak_windows: {windows} must be odd numbers, one more than "
+            f"config.eval.peak_window_sides has, {len(sides)}."
+        )
+    if list(sides) != sorted(sides):
+        raise UserError(f"config.eval.peak_window_sides: {sides} must be rising.")
 
 
 def load_config(name: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:

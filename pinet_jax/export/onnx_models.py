@@ -26,6 +26,8 @@ DECODING = (  # fields of config.eval that it needs
     "pose_fusion",
     "max_peaks",
     "peak_threshold",
+    "peak_windows",
+    "peak_window_sides",
     "scale_decrease",
     "oks_threshold",
 )

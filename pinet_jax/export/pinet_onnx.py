@@ -9,6 +9,7 @@ Coordinates are (x, y) in heatmap pixels unless said otherwise.
 
 from __future__ import annotations
 
+import bisect
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -148,8 +149,12 @@ class Predictor:
         """Keypoint heatmaps and candidates; a pose is averaged over the views."""
         settings = self.settings
         heatmaps, part_heatmaps, offsets, features = scale.maps(images)
+        window = peak_window(
+            *part_heatmaps.shape[1:3], settings["peak_windows"], settings["peak_window_sides"]
+        )
         peaks = [
-            find_peaks(p, settings["max_peaks"], settings["peak_threshold"]) for p in part_heatmaps
+            find_peaks(p, settings["max_peaks"], settings["peak_threshold"], window)
+            for p in part_heatmaps
         ]
         centers, part_scores, valid = map(np.stack, zip(*peaks, strict=True))
         right = heatmaps.shape[2] - 1
@@ -172,17 +177,27 @@ class Predictor:
         return heatmaps, Candidates(*map(_join_parts, (poses, part_scores, valid)))
 
 
+def peak_window(height: int, width: int, windows: Sequence[int], sides: Sequence[float]) -> int:
+    """Side of the neighbourhood a peak rules on a map of this size, all in pixels.
+
+    Args:
+        height: of the map.
+        width: of the map.
+        windows: the sides there are, rising.
+        sides: mean sides of a map above which each further window is the one, rising.
+    """
+    return windows[bisect.bisect_left(sides, (height + width) / 2)]
+
+
 def find_peaks(
-    part_heatmaps: Float[np.ndarray, "h w s"], max_peaks: int, threshold: float
+    part_heatmaps: Float[np.ndarray, "h w s"], max_peaks: int, threshold: float, window: int
 ) -> tuple[Int[np.ndarray, "s p 2"], Float[np.ndarray, "s p"], Bool[np.ndarray, "s p"]]:
     """Centres, scores and validity of each part's highest local maxima, by falling score.
 
-    A peak is a pixel above `threshold` that equals the maximum of the window around it; of
-    equal ones the first in row order is kept.
+    A peak is a pixel above `threshold` that equals the maximum of the window around it, of the
+    odd side `window`; of equal ones the first in row order is kept.
     """
-    height, width, parts = part_heatmaps.shape
-    side = (height + width) / 2
-    window = 7 if side > 300 else 5 if side > 200 else 3
+    _, width, parts = part_heatmaps.shape
     rim = window // 2
     padded = np.pad(part_heatmaps, ((rim, rim), (rim, rim), (0, 0)), constant_values=-np.inf)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (window, window), (0, 1))

@@ -41,7 +41,7 @@ def learning_rate(config: ConfigDict, steps_per_epoch: float) -> optax.Schedule:
             train.learning_rate, total_steps(config, steps_per_epoch)
         )
     else:
-        drops = {round(epoch * steps_per_epoch): 0.1 for epoch in train.drop_epochs}
+        drops = {round(epoch * steps_per_epoch): train.drop_factor for epoch in train.drop_epochs}
         schedule = optax.piecewise_constant_schedule(train.learning_rate, drops)
     if not train.warmup_steps:
         return schedule

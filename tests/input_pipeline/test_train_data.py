@@ -140,11 +140,6 @@ def test_people_have_the_area_that_is_asked_for_and_the_largest_a_slot(config, k
             np.testing.assert_allclose(batch["area"][n], np.array(kept) * zoom**2, rtol=1e-4)
 
 
-def test_an_unknown_area_is_named_at_once(config):
-    with pytest.raises(UserError, match=r"config\.targets\.area: 'both'"):
-        train_data.train_batches(changed(config, **{"targets.area": "both"}), 0)
-
-
 def test_masked_regions_arrive(config):
     inside = changed(config, **{"targets.mask_outside": False})
     batches = take(train_data.train_batches(inside, 0), 3)

@@ -89,6 +89,20 @@ def test_every_choice_is_taken(field, choices):
         check_choices(load_config("base", {field: choice}))
 
 
+@pytest.mark.parametrize(
+    ("windows", "sides", "words"),
+    [
+        ((3, 4), (200.0,), r"peak_windows: \(3, 4\) must be odd numbers"),
+        ((3, 5, 7), (200.0,), "one more than config.eval.peak_window_sides has, 1"),
+        ((3, 5, 7), (300.0, 200.0), "peak_window_sides: .* must be rising"),
+    ],
+)
+def test_windows_that_peaks_cannot_have(windows, sides, words):
+    overrides = {"eval.peak_windows": windows, "eval.peak_window_sides": sides}
+    with pytest.raises(UserError, match=words):
+        check_choices(load_config("base", overrides))
+
+
 def test_a_changed_copy_leaves_the_config_alone():
     config = load_config("base")
     changed = with_fields(config, {"eval.batch_size": 1, "eval.pose_fusion": False})

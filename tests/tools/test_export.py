@@ -275,14 +275,14 @@ def test_without_flatbuffers(monkeypatch, default):
         stablehlo.stablehlo(default.config, default.variables, SIZE)
 
 
-@pytest.mark.parametrize("size", [(7, 9), (3, 4), (201, 203)])
-def test_peaks_in_numpy(size):
-    """Plateaus and ties, more peaks than are kept and fewer; windows of 3 and 5."""
+@pytest.mark.parametrize("size, window", [((7, 9), 3), ((3, 4), 3), ((201, 203), 5)])
+def test_peaks_in_numpy(size, window):
+    """Plateaus and ties, more peaks than are kept and fewer."""
     levels = np.random.default_rng(0).integers(0, 5, (*size, 3)) / 4
     levels[..., 2] = 0
     maps = levels.astype(np.float32)
-    got = pinet_onnx.find_peaks(maps, 30, 0.01)
-    want = decoding.find_peaks(maps[None], 30, 0.01)
+    got = pinet_onnx.find_peaks(maps, 30, 0.01, window)
+    want = decoding.find_peaks(maps[None], 30, 0.01, window)
     for one, other in zip(got, (want.centers, want.scores, want.valid), strict=True):
         np.testing.assert_array_equal(one, other[0])
 

@@ -34,8 +34,10 @@ def finish(config: ConfigDict, size: int, count: int) -> timing.Variant:
     offsets = rng.normal(0, 8, (1, side, side, num_parts, keypoints, 2)).astype(np.float32)
     heatmaps = rng.random((1, side, side, keypoints), np.float32)
 
+    window = peak_window(side, side, config.eval.peak_windows, config.eval.peak_window_sides)
+
     def run(parts, heatmaps, offsets):
-        peaks = find_peaks(parts, config.eval.max_peaks, config.eval.peak_threshold)
+        peaks = find_peaks(parts, config.eval.max_peaks, config.eval.peak_threshold, window)
         poses = read_poses(offsets, peaks.centers).reshape(1, -1, keypoints, 2) * HEATMAP_STRIDE
         scores = keypoint_scores([heatmaps], (1.0,), poses, (size, size))
         scores = scores * peaks.scores.reshape(1, -1, 1)
@@ -43,14 +45,15 @@ def finish(config: ConfigDict, size: int, count: int) -> timing.Variant:
         settings = (config.eval.oks_threshold, config.eval.pose_fusion)
         return join(poses, scores, valid, skeleton.sigmas, *settings)[0]
 
-    peaks = _peaks(rng, side, num_parts, count)
+    peaks = _peaks(rng, side, num_parts, count, window)
     return timing.program(f"{count} candidates", run, peaks, heatmaps, offsets)
 
 
-def _peaks(rng: np.random.Generator, side: int, num_parts: int, count: int) -> np.ndarray:
+def _peaks(
+    rng: np.random.Generator, side: int, num_parts: int, count: int, step: int
+) -> np.ndarray:
     """Part heatmaps with `count` peaks in all, none in another's neighbourhood."""
     maps = np.zeros((1, side, side, num_parts), np.float32)
-    step = peak_window(side, side)
     cells = rng.permutation((side // step) ** 2)[: -(-count // num_parts)]
     for number in range(count):
         row, column = divmod(int(cells[number // num_parts]), side // step)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE, normalise
 from pinet_jax.data import AnyArray
-from pinet_jax.methods.pinet.decoding import find_peaks, keypoint_scores, read_poses
+from pinet_jax.methods.pinet.decoding import find_peaks, keypoint_scores, peak_window, read_poses
 from pinet_jax.methods.pinet.network import PINet
 from pinet_jax.methods.pinet.ppg import Maps
 from pinet_jax.methods.variables import Variables
@@ -135,7 +135,11 @@ def one_scale(
     """
     maps = view_maps(model, variables, images, config)
     heatmaps, part_heatmaps = score_maps(maps, config)
-    peaks = find_peaks(part_heatmaps, config.eval.max_peaks, config.eval.peak_threshold)
+    settings = config.eval
+    window = peak_window(
+        *part_heatmaps.shape[1:3], settings.peak_windows, settings.peak_window_sides
+    )
+    peaks = find_peaks(part_heatmaps, settings.max_peaks, settings.peak_threshold, window)
     mirror = mirror_of(config, heatmaps.shape[2])
     centers = _both_views(peaks.centers, mirror, Mirror.centers)
     valid = _both_views(peaks.valid, mirror, Mirror.of_parts)

@@ -3,6 +3,7 @@
 Coordinates are (x, y) in heatmap pixels unless said otherwise.
 """
 
+import bisect
 from collections.abc import Sequence
 
 import jax
@@ -29,25 +30,33 @@ class Peaks:
     valid: Bool[Array, "b s p"]
 
 
-def peak_window(height: int, width: int) -> int:
-    """Side in pixels of the neighbourhood a peak rules on a map of this size."""
-    side = (height + width) / 2
-    return 7 if side > 300 else 5 if side > 200 else 3
+def peak_window(height: int, width: int, windows: Sequence[int], sides: Sequence[float]) -> int:
+    """Side in pixels of the neighbourhood a peak rules on a map of this size.
+
+    Args:
+        height: of the map without padding, pixels.
+        width: of the map without padding, pixels.
+        windows: config.eval.peak_windows.
+        sides: config.eval.peak_window_sides.
+    """
+    return windows[bisect.bisect_left(sides, (height + width) / 2)]
 
 
-def find_peaks(part_heatmaps: Float[Array, "b h w s"], max_peaks: int, threshold: float) -> Peaks:
+def find_peaks(
+    part_heatmaps: Float[Array, "b h w s"], max_peaks: int, threshold: float, window: int
+) -> Peaks:
     """The highest local maxima of each part heatmap (the released test procedure).
 
     A peak is a pixel equal to the maximum of the window around it, so every pixel of
     a plateau is one; of equal peaks the first in row order is kept.
 
     Args:
-        part_heatmaps: P, without padding: the window depends on the map's size.
+        part_heatmaps: P.
         max_peaks: kept a part, fewer if the map has fewer pixels.
         threshold: a peak's score is above it.
+        window: side of the neighbourhood, odd, see `peak_window`.
     """
     batch, height, width, parts = part_heatmaps.shape
-    window = peak_window(height, width)
     highest = jax.lax.reduce_window(
         part_heatmaps, -jnp.inf, jax.lax.max, (1, window, window, 1), (1, 1, 1, 1), "SAME"
     )

@@ -16,7 +16,6 @@ from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
-from pinet_jax.inference.network_input import HEATMAP_STRIDE
 from pinet_jax.skeletons import Parts
 
 

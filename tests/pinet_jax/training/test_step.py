@@ -229,6 +229,12 @@ def test_step_schedule():
         assert rate(step) == pytest.approx(want, rel=1e-5), step
 
 
+def test_the_drop_is_the_configs():
+    rate = schedule(epochs=4.0, drop_epochs=(1.0, 2.0), drop_factor=0.5)
+    for step, want in {9: 1e-3, 10: 5e-4, 20: 2.5e-4}.items():
+        assert rate(step) == pytest.approx(want, rel=1e-5), step
+
+
 def test_cosine_schedule():
     rate = schedule(schedule="cosine", epochs=4.0, learning_rate=2e-3)
     wanted = {0: 2e-3, 10: 1e-3 * (1 + np.sqrt(0.5)), 20: 1e-3, 30: 1e-3 * (1 - np.sqrt(0.5))}

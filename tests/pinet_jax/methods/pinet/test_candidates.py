@@ -124,7 +124,7 @@ def slow_scale(model, variables, image, config):
         heatmaps = (heatmaps + maps[1].keypoint_heatmaps[:, :, ::-1][..., flip_order]) / 2
         part_heatmaps = (part_heatmaps + maps[1].part_heatmaps[:, :, ::-1][..., twins]) / 2
     peaks = decoding.find_peaks(
-        jnp.asarray(part_heatmaps), config.eval.max_peaks, config.eval.peak_threshold
+        jnp.asarray(part_heatmaps), config.eval.max_peaks, config.eval.peak_threshold, window=3
     )
     found = []
     for part, peak in np.ndindex(peaks.valid.shape[1:]):

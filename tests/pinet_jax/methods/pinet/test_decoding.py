@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pinet_jax.export import pinet_onnx
 from pinet_jax.methods.pinet import decoding
 
-FIND_PEAKS = jax.jit(decoding.find_peaks, static_argnums=(1, 2))
+FIND_PEAKS = jax.jit(decoding.find_peaks, static_argnums=(1, 2, 3))
+PEAK_WINDOWS = (3, 5, 7), (200.0, 300.0)
 
 
 def slow_peaks(heatmap, max_peaks, threshold):
@@ -25,8 +27,9 @@ def slow_peaks(heatmap, max_peaks, threshold):
 
 
 def assert_peaks(heatmaps, max_peaks, threshold):
-    peaks = FIND_PEAKS(heatmaps, max_peaks, threshold)
     batch, height, width, parts = heatmaps.shape
+    window = decoding.peak_window(height, width, *PEAK_WINDOWS)
+    peaks = FIND_PEAKS(heatmaps, max_peaks, threshold, window)
     for b in range(batch):
         for s in range(parts):
             want = slow_peaks(heatmaps[b, :, :, s], max_peaks, threshold)
@@ -56,7 +59,9 @@ def test_find_peaks_against_loops(seed, levels):
     [(200, 200, 3), (200, 202, 5), (16, 385, 5), (300, 300, 5), (300, 302, 7), (1, 700, 7)],
 )
 def test_window_grows_with_the_map(height, width, window):
-    assert decoding.peak_window(height, width) == window
+    assert decoding.peak_window(height, width, *PEAK_WINDOWS) == window
+    assert pinet_onnx.peak_window(height, width, *PEAK_WINDOWS) == window
+    assert decoding.peak_window(height, width, (9,), ()) == 9
 
 
 @pytest.mark.parametrize(("height", "width"), [(2, 410), (3, 610)])
@@ -68,7 +73,7 @@ def test_find_peaks_on_larger_windows(height, width):
 def test_map_smaller_than_the_number_of_peaks():
     heatmaps = np.zeros((1, 2, 3, 1), np.float32)
     heatmaps[0, 1, 2] = 0.5
-    peaks = FIND_PEAKS(heatmaps, 30, 0.01)
+    peaks = FIND_PEAKS(heatmaps, 30, 0.01, 3)
     assert peaks.scores.shape == (1, 1, 6)
     np.testing.assert_array_equal(peaks.centers[0, 0, 0], [2, 1])
     assert peaks.valid.sum() == 1
