@@ -1,5 +1,6 @@
 """What ends a training early loses nothing: kills, signals, damage, full disks, bad steps."""
 
+import functools
 import json
 import os
 import shutil
@@ -34,14 +35,18 @@ def one_device():
 
 @pytest.fixture(scope="module", autouse=True)
 def one_compilation():
-    """The step of the first training serves all: their configs make the same program."""
+    """The step of the first training serves all: their configs make the same program.
+
+    So does that of the first rerun, whose step is not guarded.
+    """
     steps = {}
     map_step = parallel.map_step
 
     def once(step, kind):
-        if kind not in steps:
-            steps[kind] = map_step(step, kind)
-        return steps[kind]
+        key = kind, isinstance(step, functools.partial)
+        if key not in steps:
+            steps[key] = map_step(step, kind)
+        return steps[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parallel, "map_step", once)
