@@ -78,13 +78,13 @@ def share(batch):
 def run(config, steps=STEPS):
     """The last state and every step's metrics, on all devices there are."""
     step = training.make_train_step(network(config), optimizer(), config)
-    state = parallel.replicate(fresh_state())
+    state = parallel.replicate(training.guarded(fresh_state()))
     history = []
     for i in range(steps):
         batch = parallel.shard_batch(share(tiny.batch(i, images=IMAGES)), config.parallel)
         state, metrics = step(state, batch)
         history.append(jax.device_get(metrics))
-    return jax.tree.map(np.array, state), history
+    return jax.tree.map(np.array, state.train), history
 
 
 @functools.cache

@@ -58,7 +58,8 @@ def rerun(folder: files.Path, config: ConfigDict) -> tuple[dict, list[str]]:
     state = reading.load_state(folder, jax.eval_shape(fresh))
     batch = nonfinite.load_batch(folder)
     batch = {name: value for name, value in batch.items() if name not in HOST_KEYS}
-    step = training.make_train_step(model, optimizer, config)
+    # Unguarded: what is not finite must come through.
+    step = devices.map_step(training.device_step(model, optimizer, config), config.parallel)
     after, metrics = step(devices.replicate(state), devices.shard_batch(batch, config.parallel))
     # A gradient enters the first moment linearly.
     leaves = traverse_util.flatten_dict(jax.device_get(after.opt_state[0].mu), sep="/")

@@ -1,4 +1,4 @@
-"""The training run: data, steps, logs and checkpoints around `training.train_step`."""
+"""The training run: data, steps, logs and checkpoints around the step."""
 
 import collections
 import functools
@@ -60,12 +60,11 @@ def train(config: ConfigDict, workdir: str, data: Data) -> training.TrainState:
         if hosts.is_main():
             save_config(workdir, config)
             reading.drop_evaluations(saved.workdir, after=first)
-        step = nonfinite.guard(training.device_step(model, optimizer, config))
-        step_fn = devices.map_step(step, config.parallel)
+        step_fn = training.make_train_step(model, optimizer, config)
         with MetricsLog(workdir, first, hosts.is_main()) as log:
             run = _Run(config, data, num_examples, saved, log, schedule, stop)
             num_steps = training.total_steps(config, steps_per_epoch)
-            state = run.go(nonfinite.start(state), step_fn, first, num_steps)
+            state = run.go(training.guarded(state), step_fn, first, num_steps)
     if hosts.is_main():
         visualize.loss_curves(
             read_metrics(saved.workdir / FILE_NAME), saved.workdir / "loss_curves.png"
@@ -111,7 +110,7 @@ class _Run:
         self._metrics = StepMetrics()
 
     def go(
-        self, state: nonfinite.Guarded, step_fn: devices.Step, first: int, num_steps: int
+        self, state: training.Guarded, step_fn: devices.Step, first: int, num_steps: int
     ) -> training.TrainState:
         """The steps from `first` to `num_steps`; returns the last state."""
         state = devices.replicate(state)

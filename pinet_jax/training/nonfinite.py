@@ -5,71 +5,21 @@ WORKDIR/nonfinite/STEP/batch_P.npz the batch of process P in STEP
 WORKDIR/nonfinite/STEP/report.json its image ids and metrics
 """
 
-import functools
 import io
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from ml_collections import ConfigDict
 
-from pinet_jax.runtime import devices, files, hosts
+from pinet_jax.runtime import files, hosts
 from pinet_jax.training.step import TrainState
 from pinet_jax.weights import checkpoints
 from pinet_jax.weights.reading import Position
 
 FOLDER = "nonfinite"  # in a workdir
-FINITE = "finite"  # the metric that says whether a step was
-
-
-@struct.dataclass
-class Guarded:
-    """A training state during a run; `train` alone is saved.
-
-    Attributes:
-        train: the state after the last step, or before the first that was not finite.
-        failed_at: int32, number of that step, counted from 1; 0 while there is none.
-    """
-
-    train: TrainState
-    failed_at: jax.Array
-
-
-def start(state: TrainState) -> Guarded:
-    """A state that nothing has happened to yet."""
-    return Guarded(state, np.zeros((), np.int32))
-
-
-def guard(step: devices.Step) -> devices.Step:
-    """The per-device step that leaves the state alone from the first bad step on.
-
-    What follows before the host looks at the metrics changes nothing, so the state before
-    the bad step is still there, at no cost of memory.
-
-    Args:
-        step: of a TrainState; its metrics have loss and gradient_norm.
-
-    Returns:
-        The same step, but of a Guarded, with one more metric, FINITE.
-    """
-
-    def guarded(before: Guarded, batch: devices.Batch) -> tuple[Guarded, dict]:
-        new, metrics = step(before.train, batch)
-        watched = (metrics["loss"], metrics["gradient_norm"], new.batch_stats)
-        finite = jnp.all(
-            jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(watched)])
-        )
-        fails_now = ~finite & (before.failed_at == 0)
-        failed_at = jnp.where(fails_now, before.train.step + 1, before.failed_at)
-        choose = functools.partial(jnp.where, failed_at == 0)
-        train = jax.tree.map(choose, new, before.train)
-        return Guarded(train, failed_at), metrics | {FINITE: finite}
-
-    return guarded
 
 
 def save_report(

@@ -1,4 +1,4 @@
-"""The training state, its optimiser and one step of it."""
+"""The training state, its optimiser and one step of it, guarded against what is not finite."""
 
 import functools
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from ml_collections import ConfigDict
@@ -14,6 +15,8 @@ from ml_collections import ConfigDict
 from pinet_jax import methods
 from pinet_jax.methods.variables import init
 from pinet_jax.runtime import devices
+
+FINITE = "finite"  # the metric that says whether a step was
 
 
 @struct.dataclass
@@ -125,6 +128,52 @@ def _sum_over(parts: Any, function: Callable[[Any], Any]) -> Any:
     return jax.lax.scan(add, zeros, parts)[0]
 
 
+@struct.dataclass
+class Guarded:
+    """A training state during a run; `train` alone is saved.
+
+    Attributes:
+        train: the state after the last step, or before the first that was not finite.
+        failed_at: int32, number of that step, counted from 1; 0 while there is none.
+    """
+
+    train: TrainState
+    failed_at: jax.Array
+
+
+def guarded(state: TrainState) -> Guarded:
+    """A state that nothing has happened to yet."""
+    return Guarded(state, np.zeros((), np.int32))
+
+
+def guard(step: devices.Step) -> devices.Step:
+    """The per-device step that leaves the state alone from the first bad step on.
+
+    What follows before the host looks at the metrics changes nothing, so the state before
+    the bad step is still there, at no cost of memory.
+
+    Args:
+        step: of a TrainState; its metrics have loss and gradient_norm.
+
+    Returns:
+        The same step, but of a Guarded, with one more metric, FINITE.
+    """
+
+    def run(before: Guarded, batch: devices.Batch) -> tuple[Guarded, dict]:
+        new, metrics = step(before.train, batch)
+        watched = (metrics["loss"], metrics["gradient_norm"], new.batch_stats)
+        finite = jnp.all(
+            jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(watched)])
+        )
+        fails_now = ~finite & (before.failed_at == 0)
+        failed_at = jnp.where(fails_now, before.train.step + 1, before.failed_at)
+        choose = functools.partial(jnp.where, failed_at == 0)
+        train = jax.tree.map(choose, new, before.train)
+        return Guarded(train, failed_at), metrics | {FINITE: finite}
+
+    return run
+
+
 def device_step(
     model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict
 ) -> devices.Step:
@@ -135,5 +184,8 @@ def device_step(
 def make_train_step(
     model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict
 ) -> devices.Step:
-    """`train_step` compiled over all devices, by config.parallel."""
-    return devices.map_step(device_step(model, optimizer, config), config.parallel)
+    """The guarded `train_step`, compiled over all devices by config.parallel.
+
+    It takes and returns a `Guarded` state.
+    """
+    return devices.map_step(guard(device_step(model, optimizer, config)), config.parallel)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from pinet_jax.runtime import hosts
-from pinet_jax.training.nonfinite import FINITE
+from pinet_jax.training.step import FINITE
 
 RUN_AHEAD = 2  # steps that wait on the device; more would only delay a stop
 

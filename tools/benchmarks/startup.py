@@ -11,10 +11,10 @@ from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
+from pinet_jax.config import with_fields
 from pinet_jax.inference.predict import predict
 from pinet_jax.methods.pinet import network
 from pinet_jax.methods.variables import init
-from pinet_jax.runtime import devices
 from pinet_jax.runtime.tables import aligned
 from pinet_jax.training import step as training
 from tools.benchmarks import crowds
@@ -57,13 +57,15 @@ def _use_cache(folder: str | None) -> None:
 def _train_step(config: ConfigDict) -> jax.stages.Lowered:
     model = network.build(config)
     optimizer = training.make_optimizer(lambda count: config.train.learning_rate)
-    state = jax.eval_shape(lambda: training.create_state(model, optimizer, config.seed))
+    state = jax.eval_shape(
+        lambda: training.guarded(training.create_state(model, optimizer, config.seed))
+    )
     size, images = config.train.input_size, config.train.batch_size
     keypoints = skeletons.of(config).num_keypoints
     batch = crowds.batch(np.random.default_rng(0), images, 1, keypoints, size, HEATMAP_STRIDE)
     shapes = {key: jax.ShapeDtypeStruct(x.shape, x.dtype) for key, x in batch.items()}
-    step = devices.map_step(training.device_step(model, optimizer, config), "shard_map")
-    return step.lower(state, shapes)
+    config = with_fields(config, {"parallel": "shard_map"})  # which takes shapes as they are
+    return training.make_train_step(model, optimizer, config).lower(state, shapes)
 
 
 def _prediction(config: ConfigDict) -> jax.stages.Lowered:

@@ -52,7 +52,10 @@ def step(config: ConfigDict, images: int, name: str, dtype: str | None = None) -
         config.train.input_size,
         HEATMAP_STRIDE,
     )
-    state, batch = devices.replicate(state), devices.shard_batch(batch, config.parallel)
+    state, batch = (
+        devices.replicate(training.guarded(state)),
+        devices.shard_batch(batch, config.parallel),
+    )
     compiled = training.make_train_step(model, optimizer, config).lower(state, batch).compile()
     holder = [state]
 

@@ -163,8 +163,8 @@ def test_parts_of_synchronised_devices():
     with devices.use(2):
         step = training.make_train_step(network(config), optimizer(), config)
         shares = parallel.shard_batch({k: x[order] for k, x in whole.items()}, "pmap")
-        state, metrics = step(parallel.replicate(fresh_state()), shares)
-    assert_same_training(jax.device_get((state, [metrics])), train(2, "pmap", False))
+        state, metrics = step(parallel.replicate(training.guarded(fresh_state())), shares)
+    assert_same_training(jax.device_get((state.train, [metrics])), train(2, "pmap", False))
 
 
 def temporary_bytes(accumulation):
@@ -173,7 +173,7 @@ def temporary_bytes(accumulation):
     with devices.use(1):
         step = training.make_train_step(network(config), optimizer(), config)
         batch = parallel.shard_batch(tiny.batch(images=IMAGES), config.parallel)
-        compiled = step.lower(parallel.replicate(fresh_state()), batch).compile()
+        compiled = step.lower(parallel.replicate(training.guarded(fresh_state())), batch).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 

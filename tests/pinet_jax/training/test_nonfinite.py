@@ -8,6 +8,7 @@ import pytest
 
 from pinet_jax.config import load_config
 from pinet_jax.training import nonfinite
+from pinet_jax.training import step as training
 from pinet_jax.training.step import TrainState
 from pinet_jax.weights import reading
 
@@ -32,11 +33,11 @@ def state():
 
 
 def test_a_finite_step_is_unchanged(state):
-    new, metrics = jax.jit(nonfinite.guard(step))(nonfinite.start(state), batch())
+    new, metrics = jax.jit(training.guard(step))(training.guarded(state), batch())
     expected, _ = step(state, batch())
     jax.tree.map(np.testing.assert_array_equal, new.train, expected)
     assert new.failed_at == 0
-    assert metrics[nonfinite.FINITE] and set(metrics) == {"loss", "gradient_norm", "finite"}
+    assert metrics[training.FINITE] and set(metrics) == {"loss", "gradient_norm", "finite"}
 
 
 @pytest.mark.parametrize(
@@ -45,12 +46,12 @@ def test_a_finite_step_is_unchanged(state):
 )
 def test_from_the_first_bad_step_on_the_state_is_held(state, bad):
     """The last case is of the running statistics alone."""
-    guarded = jax.jit(nonfinite.guard(step))
-    good, _ = guarded(nonfinite.start(state), batch())
+    guarded = jax.jit(training.guard(step))
+    good, _ = guarded(training.guarded(state), batch())
     held, metrics = guarded(good, batch(**bad))
-    assert not metrics[nonfinite.FINITE]
+    assert not metrics[training.FINITE]
     later, metrics = guarded(held, batch())
-    assert metrics[nonfinite.FINITE]
+    assert metrics[training.FINITE]
     again, _ = guarded(later, batch(**bad))
     for kept in (held, later, again):
         assert kept.failed_at == 2

@@ -140,12 +140,12 @@ class Trainer:
 
     def run(self, state, batch, steps):
         """The last state and every step's metrics."""
-        state = parallel.replicate(state)
+        state = parallel.replicate(training.guarded(state))
         history = []
         for _ in range(steps):
             state, metrics = self.step(state, parallel.shard_batch(batch, self.config.parallel))
             history.append(jax.device_get(metrics))
-        return jax.device_get(state), history
+        return jax.device_get(state.train), history
 
 
 @pytest.fixture(scope="module")
