@@ -22,6 +22,7 @@ from pinet_jax.evaluation import coco_annotations, crowding, ground_truth, repor
 from pinet_jax.evaluation.box_iou import mean_pair_iou
 from pinet_jax.evaluation.report import about
 from pinet_jax.evaluation.report.worst import LoadImages
+from pinet_jax.evaluation.results import coco_results
 from pinet_jax.inference.fusion import People
 from pinet_jax.inference.predictor import Predictor
 from pinet_jax.runtime import files, hosts
@@ -166,7 +167,7 @@ def predict_split(
         for batch, people in _predicted(predictor, data.eval_batches()):
             rows = np.flatnonzero(batch.valid)
             for row in rows:
-                found = scoring.coco_results(
+                found = coco_results(
                     batch.image_id[row], people.of_image(row), config.eval.max_detections
                 )
                 lines.writelines(json.dumps(result) + "\n" for result in found)

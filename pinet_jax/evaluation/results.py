@@ -4,9 +4,11 @@ import json
 import os
 import pathlib
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from absl import logging
+from jaxtyping import Float
 
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation.coco_annotations import PERSON, are_finite, is_whole, whole
@@ -141,3 +143,41 @@ def _warn_of_repeats(results: Sequence[Json], name: str) -> None:
 
 def _key(result: Json) -> tuple:
     return result["image_id"], result["score"], tuple(result["keypoints"])
+
+
+@runtime_checkable
+class FoundPeople(Protocol):
+    """The people of one image, as `Predictor` returns them."""
+
+    keypoints: Float[np.ndarray, "n k 2"]
+    keypoint_scores: Float[np.ndarray, "n k"]
+    scores: Float[np.ndarray, " n"]
+
+
+def coco_results(
+    image_id: int | np.integer, people: FoundPeople, max_detections: int | None = None
+) -> list[dict[str, Any]]:
+    """The people of one image in the COCO results format, best first.
+
+    Args:
+        image_id: the image's id in the annotations.
+        people: keypoints in image pixels.
+        max_detections: how many of the best are kept; None keeps all.
+
+    Returns:
+        A dict a person: image_id, category_id, keypoints (x, y, score, K times), score.
+    """
+    keypoints = np.concatenate(
+        [np.asarray(people.keypoints), np.asarray(people.keypoint_scores)[..., None]], axis=-1
+    )
+    scores = np.asarray(people.scores)
+    best = np.argsort(-scores, kind="stable")[:max_detections]
+    return [
+        {
+            "image_id": int(image_id),
+            "category_id": PERSON,
+            "keypoints": keypoints[i].ravel().tolist(),
+            "score": float(scores[i]),
+        }
+        for i in best
+    ]

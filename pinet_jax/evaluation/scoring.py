@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -35,44 +35,6 @@ _METRICS = {
 }
 # CrowdPose's metric -> images counted: from the first crowdIndex to below the second.
 _CROWD_METRICS = {"AP_easy": (0.0, 0.2), "AP_medium": (0.2, 0.8), "AP_hard": (0.8, np.inf)}
-
-
-@runtime_checkable
-class FoundPeople(Protocol):
-    """The people of one image, as `Predictor` returns them."""
-
-    keypoints: Float[np.ndarray, "n k 2"]
-    keypoint_scores: Float[np.ndarray, "n k"]
-    scores: Float[np.ndarray, " n"]
-
-
-def coco_results(
-    image_id: int | np.integer, people: FoundPeople, max_detections: int | None = None
-) -> list[dict[str, Any]]:
-    """The people of one image in the COCO results format, best first.
-
-    Args:
-        image_id: the image's id in the annotations.
-        people: keypoints in image pixels.
-        max_detections: how many of the best are kept; None keeps all.
-
-    Returns:
-        A dict a person: image_id, category_id, keypoints (x, y, score, K times), score.
-    """
-    keypoints = np.concatenate(
-        [np.asarray(people.keypoints), np.asarray(people.keypoint_scores)[..., None]], axis=-1
-    )
-    scores = np.asarray(people.scores)
-    best = np.argsort(-scores, kind="stable")[:max_detections]
-    return [
-        {
-            "image_id": int(image_id),
-            "category_id": PERSON,
-            "keypoints": keypoints[i].ravel().tolist(),
-            "score": float(scores[i]),
-        }
-        for i in best
-    ]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pinet_jax.evaluation import results as results_files
 from pinet_jax.evaluation import scoring
 from pinet_jax.inference.fusion import People
 from pinet_jax.runtime import files
@@ -65,7 +66,7 @@ class PredictionFiles:
             people: in the image's pixels.
         """
         key = image["id"]
-        results = scoring.coco_results(key, people, self.max_detections)
+        results = results_files.coco_results(key, people, self.max_detections)
         named = (json.dumps(result | {"file_name": image["file_name"]}) for result in results)
         with files.disk_errors_as_user_errors(self.folder):
             self._images.add(key, json.dumps(image))

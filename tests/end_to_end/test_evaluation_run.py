@@ -147,7 +147,7 @@ class Interrupted(Exception):
 def test_results_are_on_disk_as_soon_as_they_are_there(
     config_of, variables, one_by_one, tmp_path, monkeypatch
 ):
-    coco_results, calls = scoring.coco_results, []
+    coco_results, calls = eval_loop.coco_results, []
 
     def stop_at_the_fifth(*arguments):
         calls.append(arguments)
@@ -155,7 +155,7 @@ def test_results_are_on_disk_as_soon_as_they_are_there(
             raise Interrupted
         return coco_results(*arguments)
 
-    monkeypatch.setattr(scoring, "coco_results", stop_at_the_fifth)
+    monkeypatch.setattr(eval_loop, "coco_results", stop_at_the_fifth)
     with pytest.raises(Interrupted):
         runs.evaluate(
             config_of(**{"eval.batch_size": 1}),

@@ -128,14 +128,14 @@ def check_evaluation(out, config, metrics):
 def test_evaluation_covers_every_image_once(trained, crowd_config, predictors, tmp_path):
     _, variables = reading.load_variables(trained[0])
     seen = []
-    coco_results = eval_loop.scoring.coco_results
+    coco_results = eval_loop.coco_results
 
     def spy(image_id, people, most):
         seen.append((int(image_id), len(people.scores)))
         return coco_results(image_id, people, most)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(eval_loop.scoring, "coco_results", spy)
+        patch.setattr(eval_loop, "coco_results", spy)
         metrics = runs.evaluate(crowd_config, variables, tmp_path)
 
     results = check_evaluation(tmp_path, crowd_config, metrics)

@@ -14,7 +14,8 @@ from pinet_jax.errors import UserError
 from pinet_jax.evaluation import crowding as crowd_levels
 from pinet_jax.evaluation import loop as eval_loop
 from pinet_jax.evaluation.coco_annotations import counts
-from pinet_jax.evaluation.scoring import coco_results, match, metrics, percent, table
+from pinet_jax.evaluation.results import coco_results
+from pinet_jax.evaluation.scoring import match, metrics, percent, table
 from tests.paths import DATA
 from tests.pinet_jax.evaluation import annotation_cases as cases
 from tests.pinet_jax.evaluation.scoring_cases import (
