@@ -14,7 +14,7 @@ persons of K keypoints, and maps of side S / 4:
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -44,6 +44,7 @@ class EvalBatch:
     valid: Bool[np.ndarray, " b"]
 
 
+@runtime_checkable
 class Data(Protocol):
     """The data of a run; `input_pipeline.source.Source` makes it of a config.
 

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ml_collections import ConfigDict
 
@@ -35,6 +35,7 @@ class Found:
     scored: bool
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """The module of a dataset.
 

@@ -10,7 +10,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -61,6 +61,7 @@ class Index:
     num_keypoints: Int[np.ndarray, " e"]  # labelled, all persons together
 
 
+@runtime_checkable
 class Split(Protocol):
     """Random access to the examples of a split, or of several joined."""
 
