@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from pinet_jax.backbones.layers import CONV_INITS, BatchNorm, Conv
+from pinet_jax.backbones.layers import CONV_INITS, BatchNorm, Conv, relu
 
 HEATMAP_STRIDE = 4  # input pixels a pixel of F: the stem's two stride-2 convolutions
 NETWORK_STRIDE = 32  # of the coarsest branch; inputs must be multiples of it
@@ -59,8 +59,8 @@ class HRNet(nn.Module):
     ) -> Float[Array, "b h4 w4 f"]:
         """F with width * 15 channels at 1/4 of the (multiple of 32) image size."""
         layer = self._layer(train)
-        x = nn.relu(layer(self.stem_width, stride=2, name="stem1")(image.astype(self.dtype)))
-        x = nn.relu(layer(self.stem_width, stride=2, name="stem2")(x))
+        x = relu(layer(self.stem_width, stride=2, name="stem1")(image.astype(self.dtype)))
+        x = relu(layer(self.stem_width, stride=2, name="stem2")(x))
         for i in range(self.bottlenecks):
             x = Bottleneck(layer, self.stem_width, name=f"layer1_{i}")(x)
         branches = [x]
@@ -88,9 +88,9 @@ class HRNet(nn.Module):
         for i, width in enumerate(widths):
             name = f"transition{stage - 1}_{i}"
             if i >= len(branches):
-                new.append(nn.relu(layer(width, stride=2, name=name)(branches[-1])))
+                new.append(relu(layer(width, stride=2, name=name)(branches[-1])))
             elif branches[i].shape[-1] != width or stage == 2:
-                new.append(nn.relu(layer(width, name=name)(branches[i])))
+                new.append(relu(layer(width, name=name)(branches[i])))
             else:
                 new.append(branches[i])
         return new
@@ -124,12 +124,12 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, x: Map) -> Map:
         """EXPANSION * features channels."""
-        y = nn.relu(self.layer(self.features, kernel=1, name="conv1")(x))
-        y = nn.relu(self.layer(self.features, name="conv2")(y))
+        y = relu(self.layer(self.features, kernel=1, name="conv1")(x))
+        y = relu(self.layer(self.features, name="conv2")(y))
         y = self.layer(self.features * EXPANSION, kernel=1, name="conv3")(y)
         if x.shape[-1] != y.shape[-1]:
             x = self.layer(self.features * EXPANSION, kernel=1, name="downsample")(x)
-        return nn.relu(x + y)
+        return relu(x + y)
 
 
 class BasicBlock(nn.Module):
@@ -140,8 +140,8 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Map) -> Map:
         """As many channels as x."""
-        y = nn.relu(self.layer(x.shape[-1], name="conv1")(x))
-        return nn.relu(x + self.layer(x.shape[-1], name="conv2")(y))
+        y = relu(self.layer(x.shape[-1], name="conv1")(x))
+        return relu(x + self.layer(x.shape[-1], name="conv2")(y))
 
 
 class FusedBranches(nn.Module):
@@ -157,7 +157,7 @@ class FusedBranches(nn.Module):
             for block in range(self.blocks):
                 branch = BasicBlock(self.layer, name=f"branch{i}_{block}")(branch)
             branches = [*branches[:i], branch, *branches[i + 1 :]]
-        return [nn.relu(self._fuse(branches, i)) for i in range(len(branches))]
+        return [relu(self._fuse(branches, i)) for i in range(len(branches))]
 
     def _fuse(self, branches: list, to: int) -> Map:
         """Sum of all branches brought to the shape of branch `to`."""
@@ -173,7 +173,7 @@ class FusedBranches(nn.Module):
             last = step == to - source - 1
             features = target.shape[-1] if last else x.shape[-1]
             x = self.layer(features, stride=2, name=f"fuse{to}_{source}_{step}")(x)
-            x = x if last else nn.relu(x)
+            x = x if last else relu(x)
         return x
 
 

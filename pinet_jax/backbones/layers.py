@@ -1,9 +1,14 @@
-"""Convolution and batch normalisation with PyTorch's conventions.
+"""Convolution, batch normalisation and ReLU with PyTorch's conventions.
 
-Both follow the released weights: explicit symmetric padding (a stride-2 "SAME"
+They follow the released weights: explicit symmetric padding (a stride-2 "SAME"
 convolution pads differently) and running variances that are unbiased.
+
+This is also the one place that knows what XLA makes of them on a CPU. Where another form
+of the same function is faster there, CPU programs get it when they are lowered, and those
+of all other platforms have XLA's usual one.
 """
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -11,7 +16,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from pinet_jax.backbones.by_platform import choose
+
 Initializer = Callable[..., Array]
+Padding = tuple[tuple[int, int], tuple[int, int]]
 
 RELEASED_CONV_INIT = nn.initializers.normal(0.001)
 CONV_INITS: dict[str, Initializer] = {
@@ -49,6 +57,7 @@ class Conv(nn.Module):
             use_bias=self.use_bias,
             dtype=self.dtype,
             kernel_init=self.kernel_init,
+            conv_general_dilated=_convolve_for_flax,
             name="conv",
         )(x)
 
@@ -111,3 +120,124 @@ class BatchNorm(nn.Module):
         mean = total / jnp.maximum(count, 1)
         var = total_square / jnp.maximum(count, 1) - jnp.square(mean)
         return mean, jnp.maximum(var, 0), count
+
+
+@jax.jit
+def relu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """max(x, 0), with the gradient 0 at 0."""
+    return _relu(x)
+
+
+@jax.custom_jvp
+def _relu(x: Array) -> Array:
+    return choose(jax.nn.relu, _relu_on_cpu, x)
+
+
+def _relu_on_cpu(x: Array) -> Array:
+    """Computed once; XLA computes a maximum with a constant anew wherever it is used.
+
+    And with it the sum it is of: through a chain of residual blocks that never ends.
+    """
+    return jnp.where(x <= 0, 0, x)
+
+
+@_relu.defjvp
+def _relu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    y = relu(*primals)
+    return y, jnp.where(y > 0, *tangents, 0)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolve(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw c f"],
+    strides: tuple[int, int],
+    padding: Padding,
+) -> Float[Array, "b h2 w2 f"]:
+    """Convolution of rows and columns; its gradients are fast on CPUs too.
+
+    Args:
+        x: maps.
+        kernel: of the dtype of x.
+        strides: of rows and columns.
+        padding: with zeros, before and after the rows and the columns.
+    """
+    return _convolve(x, kernel, strides, padding)
+
+
+def _convolve(x: Array, kernel: Array, strides: tuple[int, int], padding: Padding) -> Array:
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=dimensions)
+
+
+def _convolve_forward(x: Array, kernel: Array, strides: tuple, padding: Padding) -> tuple:
+    return _convolve(x, kernel, strides, padding), (x, kernel)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _convolve_backward(
+    strides: tuple[int, int], padding: Padding, inputs: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    """Gradients of x and of the kernel."""
+    x, kernel = inputs
+
+    def usual(x: Array, gradient: Array) -> Array:
+        transposed = jax.linear_transpose(lambda k: _convolve(x, k, strides, padding), kernel_shape)
+        return transposed(gradient)[0]
+
+    kernel_shape = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype)
+    of_x = jax.linear_transpose(lambda x: _convolve(x, kernel, strides, padding), x)(gradient)[0]
+    on_cpu = _KERNEL_GRADIENTS_ON_CPU.get((kernel.shape[:2], strides, padding))
+    if on_cpu is None:
+        return of_x, usual(x, gradient)
+    return of_x, choose(usual, on_cpu, x, gradient)
+
+
+convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+def _pointwise_kernel_gradient(
+    x: Float[Array, "b h w c"], gradient: Float[Array, "b h w f"]
+) -> Float[Array, "1 1 c f"]:
+    """As one matrix product, which XLA does not make of it by itself."""
+    return jnp.einsum("bhwc,bhwf->cf", x, gradient)[None, None]
+
+
+def _same_3x3_kernel_gradient(
+    x: Float[Array, "b h w c"], gradient: Float[Array, "b h w f"]
+) -> Float[Array, "3 3 c f"]:
+    """As a convolution over rows alone, of all columns and images as channels.
+
+    The kernel's columns are three copies of the gradient, shifted by one, side by side:
+    XLA's own form has a window of the size of the map in both directions, most of which
+    is spent on copying.
+    """
+    batch, height, width, channels = x.shape
+    features = gradient.shape[-1]
+    padded = jnp.pad(gradient, ((0, 0), (0, 0), (1, 1), (0, 0)))
+    shifted = [padded[:, :, 2 - column :][:, :, :width] for column in range(3)]
+
+    def rows(maps: Array) -> Array:
+        return maps.swapaxes(0, 1).reshape(height, batch * width, -1)
+
+    found = jax.lax.conv_general_dilated(
+        rows(x),
+        rows(jnp.concatenate(shifted, -1)),
+        window_strides=(1,),
+        padding=((1, 1),),
+        dimension_numbers=("HCN", "HIO", "HNC"),
+    )
+    return found.reshape(3, channels, 3, features).swapaxes(1, 2)
+
+
+_KERNEL_GRADIENTS_ON_CPU = {  # by size, strides and padding
+    ((1, 1), (1, 1), ((0, 0), (0, 0))): _pointwise_kernel_gradient,
+    ((3, 3), (1, 1), ((1, 1), (1, 1))): _same_3x3_kernel_gradient,
+}
+
+
+def _convolve_for_flax(
+    x: Array, kernel: Array, strides: tuple, padding: tuple, **_usual: object
+) -> Array:
+    """`convolve` as flax.linen.Conv calls it, with dilations and such that it does not use."""
+    return convolve(x, kernel, tuple(strides), tuple(map(tuple, padding)))

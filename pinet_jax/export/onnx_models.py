@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from pinet_jax import methods, skeletons
+from pinet_jax.backbones import by_platform
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.errors import UserError
 from pinet_jax.export import pinet_onnx, stablehlo
@@ -131,6 +132,7 @@ def _convert(
             "ONNX needs jax2onnx, which is not installed: see docs/export.md for an "
             "environment that has it."
         ) from None
+    _teach_choices()
     with warnings.catch_warnings():
         # The converter asks for float64 constants, which are float32 here as everywhere.
         warnings.filterwarnings("ignore", "Explicitly requested dtype float64")
@@ -142,3 +144,19 @@ def _convert(
             output_names=list(outputs),
         )
     return model.SerializeToString()
+
+
+def _teach_choices() -> None:
+    """Tells the converter that of the two forms of `by_platform.choose` ONNX gets the usual."""
+    from jax2onnx.plugins.jax.lax._control_flow_utils import lower_jaxpr_eqns
+    from jax2onnx.plugins.plugin_system import PrimitiveLeafPlugin, register_primitive
+
+    @register_primitive(jaxpr_primitive=by_platform.NAME)
+    class Choice(PrimitiveLeafPlugin):
+        def lower(self, ctx, eqn) -> None:
+            inner = jax.make_jaxpr(eqn.params["usual"])(*(v.aval for v in eqn.invars)).jaxpr
+            for outside, inside in zip(eqn.invars, inner.invars, strict=True):
+                ctx.bind_value_for_var(inside, ctx.get_value_for_var(outside))
+            lower_jaxpr_eqns(ctx, inner)
+            for outside, inside in zip(eqn.outvars, inner.outvars, strict=True):
+                ctx.bind_value_for_var(outside, ctx.get_value_for_var(inside))
