@@ -5,8 +5,9 @@ Nothing outside knows which method runs. A method is a module with these names:
     build(config)          its network, a Flax module with `init_all(images)`, and `parts`
     parts(config)          keypoint indices of each body part that it proposes people from
     check(config)          UserError for choices of the config that it cannot work with
-    count_batch, compute_loss
-                           the training loss of a batch, and the counts it is divided by
+    targets_of             what its maps should be for a training batch
+    count_batch            what the losses of targets are divided by
+    train_loss             the training loss of a batch, or of a part of one
     find_candidates        scored poses in images, before suppression
     inspect                the same with what they were read from
     network_cost           parameters and operations of its pieces

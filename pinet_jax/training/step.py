@@ -13,6 +13,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from pinet_jax import methods
+from pinet_jax.backbones.hrnet import normalise
 from pinet_jax.methods.variables import init
 from pinet_jax.runtime import devices
 
@@ -94,16 +95,22 @@ def train_step(
     """
     method, accumulation = methods.of(config), config.train.accumulation
     parts = jax.tree.map(lambda x: x.reshape(accumulation, -1, *x.shape[1:]), batch)
-    counts = _sum_over(parts, lambda part: method.count_batch(model, part, config))
+    targets = _each(parts, lambda part: method.targets_of(model, part, config))
+    counts = _sum_over(targets, lambda targets: method.count_batch(model, targets, config))
     counts = jax.lax.psum(counts, devices.AXIS)
 
     def gradients(part):
+        images, targets = part
+
         def loss(params):
-            return method.compute_loss(model, params, state.batch_stats, part, config, counts)
+            pixels = normalise(images)
+            return method.train_loss(
+                model, params, state.batch_stats, pixels, targets, config, counts
+            )
 
         return jax.grad(loss, has_aux=True)(state.params)
 
-    sums = jax.lax.pmean(_sum_over(parts, gradients), devices.AXIS)
+    sums = jax.lax.pmean(_sum_over((parts["image"], targets), gradients), devices.AXIS)
     grads, (metrics, batch_stats) = jax.tree.map(lambda x: x / accumulation, sums)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     state = TrainState(
@@ -115,10 +122,17 @@ def train_step(
     return state, metrics | {"gradient_norm": optax.global_norm(grads)}
 
 
+def _each(parts: Any, function: Callable[[Any], Any]) -> Any:
+    """function(part) for each part of the leading axis, one after the other."""
+    if len(jax.tree.leaves(parts)[0]) == 1:  # no loop, which XLA would optimise less
+        return jax.tree.map(lambda x: x[None], function(jax.tree.map(lambda x: x[0], parts)))
+    return jax.lax.map(function, parts)
+
+
 def _sum_over(parts: Any, function: Callable[[Any], Any]) -> Any:
     """The sum of function(part) over the leading axis, with one part in memory at a time."""
     first = jax.tree.map(lambda x: x[0], parts)
-    if len(jax.tree.leaves(parts)[0]) == 1:  # no loop, which XLA would optimise less
+    if len(jax.tree.leaves(parts)[0]) == 1:
         return function(first)
 
     def add(total, part):

@@ -10,14 +10,13 @@ from pinet_jax.methods.pinet.candidates import (
     parts,
 )
 from pinet_jax.methods.pinet.cost import network_cost
-from pinet_jax.methods.pinet.losses import compute_loss, count_batch
+from pinet_jax.methods.pinet.losses import count_batch, targets_of, train_loss
 from pinet_jax.methods.pinet.network import PINet, build
 
 __all__ = [
     "PINet",
     "build",
     "check",
-    "compute_loss",
     "count_batch",
     "find_candidates",
     "inspect",
@@ -26,4 +25,6 @@ __all__ = [
     "onnx_maps",
     "parts",
     "released",
+    "targets_of",
+    "train_loss",
 ]

@@ -113,9 +113,8 @@ def _sampled_weights(
     return gather_locations(targets.offset_weights, index) * valid[..., None]
 
 
-def count_batch(model: nn.Module, batch: dict[str, Array], config: ConfigDict) -> Counts:
-    """What the losses of `batch` are divided by; arguments as of `compute_loss`."""
-    targets = _targets(model, batch, config)
+def count_batch(model: nn.Module, targets: Targets, config: ConfigDict) -> Counts:
+    """What the losses of a batch of these targets are divided by."""
     refinement = jnp.zeros(())
     if model.refinement:
         refinement = _count(_sampled_weights(targets, *_samples(targets, config)))
@@ -144,7 +143,8 @@ def compute_loss(
     Returns:
         As `train_loss`.
     """
-    images, targets = normalise(batch["image"]), _targets(model, batch, config)
+    targets = targets_of(model, batch, config)
+    images = normalise(batch["image"])
     return train_loss(model, params, batch_stats, images, targets, config, counts)
 
 
@@ -197,7 +197,8 @@ def train_loss(
     return loss, (metrics, updated["batch_stats"])
 
 
-def _targets(model: nn.Module, batch: dict[str, Array], config: ConfigDict) -> Targets:
+def targets_of(model: nn.Module, batch: dict[str, Array], config: ConfigDict) -> Targets:
+    """The targets of a batch as of `compute_loss`."""
     persons = batch["keypoints"], batch["area"], batch["region_mask"]
     return render_targets(*persons, model.parts, config.targets)
 

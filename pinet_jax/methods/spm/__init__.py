@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 from pinet_jax.errors import UserError
 from pinet_jax.methods import pinet
 from pinet_jax.methods.pinet import (
-    compute_loss,
     count_batch,
     find_candidates,
     inspect,
@@ -17,12 +16,13 @@ from pinet_jax.methods.pinet import (
     onnx_maps,
     parts,
     released,
+    targets_of,
+    train_loss,
 )
 
 __all__ = [
     "build",
     "check",
-    "compute_loss",
     "count_batch",
     "find_candidates",
     "inspect",
@@ -31,6 +31,8 @@ __all__ = [
     "onnx_maps",
     "parts",
     "released",
+    "targets_of",
+    "train_loss",
 ]
 
 PARTITION = "center"

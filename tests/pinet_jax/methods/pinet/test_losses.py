@@ -21,6 +21,7 @@ from pinet_jax.methods.pinet.losses import (
     refinement_loss,
     sample_locations,
     smooth_l1,
+    targets_of,
 )
 from pinet_jax.methods.pinet.ppg import Maps
 from pinet_jax.methods.pinet.targets import Targets, render_targets
@@ -316,7 +317,7 @@ def test_mean_over_parts_is_the_whole_batch():
 
     @jax.jit
     def both(params):
-        counted = [count_batch(model, half, config) for half in halves]
+        counted = [count_batch(model, targets_of(model, half, config), config) for half in halves]
         counts = jax.tree.map(lambda *x: sum(x), *counted)
         results = [
             jax.value_and_grad(
