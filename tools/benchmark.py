@@ -2,10 +2,11 @@
 
     tools/benchmark.py SECTION... --config configs/NAME.py [--rounds 5] [--config.a.b=c ...]
 
-Sections: targets, pipeline, train, predict, postprocess, eval, startup; or all. Each prints
-tables of median times, of ratios between variants measured in turns within one run, of the
-share of what a large matrix product reaches on the device (operations as XLA counts them),
-and of the memory that a program takes. pipeline and eval need config.dataset.data_dir.
+Sections: targets, pipeline, train, predict, postprocess, eval, startup, torch; or all. Each
+prints tables of median times, of ratios between variants measured in turns within one run, of
+the share of what a large matrix product reaches on the device (operations as XLA counts them),
+and of the memory that a program takes. pipeline and eval need config.dataset.data_dir, torch
+needs PyTorch.
 """
 
 import importlib
@@ -31,6 +32,7 @@ SECTIONS = {
     "postprocess": "postprocess",
     "eval": "evaluation",
     "startup": "startup",
+    "torch": "beside_torch",
 }
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Runs of every variant, of which the median counts.")
 
