@@ -1,6 +1,7 @@
 """The training run: data, steps, logs and checkpoints around the step."""
 
 import collections
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 
@@ -16,12 +17,19 @@ from pinet_jax.evaluation.loop import evaluate
 from pinet_jax.runtime import devices, hosts
 from pinet_jax.runtime.progress import Progress
 from pinet_jax.training import nonfinite, start
+from pinet_jax.runtime.waiting import explained
+from pinet_jax.training import nonfinite
 from pinet_jax.training import step as training
 from pinet_jax.training.metrics_log import FILE_NAME, MetricsLog, read_metrics
 from pinet_jax.training.step_metrics import NotFinite, StepMetrics
 from pinet_jax.training.stopping import Stopped, StopRequest
 from pinet_jax.weights import checkpoints, reading
 
+<<<<<<< HEAD
+=======
+HOST_KEYS = ("image_id", "num_dropped")  # of a batch; the device does not need them
+COMPILING = "compiling the training step, about a minute the first time"
+>>>>>>> ba24e90 (Training says that it compiles, once that takes long)
 PREFETCH = 2  # batches on their way to the device
 
 
@@ -123,7 +131,8 @@ class _Run:
         with Progress(num_steps, "train", start=first) as progress:
             for step in range(first + 1, num_steps + 1):
                 batch, host = next(batches)
-                state, metrics = step_fn(state, batch)
+                with explained(COMPILING) if step == start + 1 else contextlib.nullcontext():
+                    state, metrics = step_fn(state, batch)
                 self._metrics.add(step, metrics, host)
                 self._stop.listen()  # after the first compilation: before it nothing is lost
                 self._saved.check()

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from ml_collections import ConfigDict
+from pinet_jax.backbones.preprocess import MEAN, STD
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import EXPANSION, NUM_BRANCHES
-from pinet_jax.backbones.preprocess import MEAN, STD
 from pinet_jax.methods.pinet.losses import gather_locations
 from pinet_jax.methods.pinet.targets import Targets
 
