@@ -16,20 +16,15 @@ from pinet_jax.errors import UserError
 from pinet_jax.evaluation.loop import evaluate
 from pinet_jax.runtime import devices, hosts
 from pinet_jax.runtime.progress import Progress
-from pinet_jax.training import nonfinite, start
 from pinet_jax.runtime.waiting import explained
-from pinet_jax.training import nonfinite
+from pinet_jax.training import nonfinite, start
 from pinet_jax.training import step as training
 from pinet_jax.training.metrics_log import FILE_NAME, MetricsLog, read_metrics
 from pinet_jax.training.step_metrics import NotFinite, StepMetrics
 from pinet_jax.training.stopping import Stopped, StopRequest
 from pinet_jax.weights import checkpoints, reading
 
-<<<<<<< HEAD
-=======
-HOST_KEYS = ("image_id", "num_dropped")  # of a batch; the device does not need them
 COMPILING = "compiling the training step, about a minute the first time"
->>>>>>> ba24e90 (Training says that it compiles, once that takes long)
 PREFETCH = 2  # batches on their way to the device
 
 
@@ -131,7 +126,7 @@ class _Run:
         with Progress(num_steps, "train", start=first) as progress:
             for step in range(first + 1, num_steps + 1):
                 batch, host = next(batches)
-                with explained(COMPILING) if step == start + 1 else contextlib.nullcontext():
+                with explained(COMPILING) if step == first + 1 else contextlib.nullcontext():
                     state, metrics = step_fn(state, batch)
                 self._metrics.add(step, metrics, host)
                 self._stop.listen()  # after the first compilation: before it nothing is lost

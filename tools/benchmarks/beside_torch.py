@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from pinet_jax.backbones.preprocess import normalise
 
 from pinet_jax import skeletons
+from pinet_jax.backbones.hrnet import normalise
 from pinet_jax.errors import UserError
 from pinet_jax.inference.network_input import HEATMAP_STRIDE
 from pinet_jax.methods.pinet import losses

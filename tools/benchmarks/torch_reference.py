@@ -10,12 +10,11 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from ml_collections import ConfigDict
-from pinet_jax.backbones.preprocess import MEAN, STD
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pinet_jax import skeletons
-from pinet_jax.backbones.hrnet import EXPANSION, NUM_BRANCHES
+from pinet_jax.backbones.hrnet import EXPANSION, MEAN, NUM_BRANCHES, STD
 from pinet_jax.methods.pinet.losses import gather_locations
 from pinet_jax.methods.pinet.targets import Targets
 
@@ -287,7 +286,7 @@ def as_tensors(targets: Targets, index: np.ndarray, valid: np.ndarray) -> dict[s
 
     Args:
         targets: of a batch.
-        index: flat sampled locations [b, s, n], as of `pinet_jax.methods.pinet.losses.sample_locations`.
+        index: flat sampled locations [b, s, n], as of `losses.sample_locations`.
         valid: which of them count.
     """
     offsets = gather_locations(targets.offsets, index)
