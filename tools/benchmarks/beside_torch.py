@@ -7,9 +7,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
-from pinet_jax.backbones.hrnet import normalise
+from pinet_jax.backbones.hrnet import HEATMAP_STRIDE, normalise
 from pinet_jax.errors import UserError
-from pinet_jax.inference.network_input import HEATMAP_STRIDE
 from pinet_jax.methods.pinet import losses
 from pinet_jax.methods.pinet import network as pinet
 from pinet_jax.weights import convert
