@@ -24,7 +24,7 @@ from pinet_jax.export import onnx_models, pinet_onnx, stablehlo
 from pinet_jax.inference import fusion
 from pinet_jax.inference.network_input import prepare
 from pinet_jax.inference.predictor import Predictor
-from pinet_jax.methods.pinet import decoding, network
+from pinet_jax.methods.pinet import candidates, decoding, network
 from pinet_jax.weights import checkpoints
 from tests import devices, tiny
 from tests.paths import ROOT
@@ -201,8 +201,8 @@ def test_the_documented_loader_needs_nothing_but_jax(artefact, default, tmp_path
 def in_jax(case: Case) -> pinet_onnx.Predictor:
     """The NumPy decoding, of maps that JAX computes as the models do."""
     model = network.build(case.config)
-    maps = jax.jit(functools.partial(onnx_models.compute_maps, model, case.variables, case.config))
-    refine = jax.jit(functools.partial(onnx_models.compute_delta, model, case.variables))
+    maps = jax.jit(functools.partial(candidates.onnx_maps, model, case.variables, case.config))
+    refine = jax.jit(functools.partial(candidates.onnx_delta, model, case.variables))
 
     def to_numpy(function):
         return lambda *inputs: jax.tree.map(np.asarray, list(function(*inputs)))

@@ -287,14 +287,14 @@ def test_preparing_into_a_wrong_folder_is_refused(tmp_path, config, out):
 
 KILLED = """
 import os, pathlib, signal, sys
-from input_pipeline import downloads, keypoints
+from input_pipeline.storage import builder, downloads
 from pinet_jax.config import load_config
-read = keypoints.read_image
+read = builder.read_image
 def killed(path):
     if path.name == "000000001002.jpg":
         os.kill(os.getpid(), signal.SIGKILL)
     return read(path)
-keypoints.read_image = killed
+builder.read_image = killed
 config = load_config("ochuman", {"dataset.data_dir": sys.argv[1]})
 downloads.prepare_into(config, pathlib.Path(sys.argv[2]), "val")
 """

@@ -10,7 +10,7 @@ from pinet_jax.errors import UserError
 from pinet_jax.inference.network_input import prepare
 from pinet_jax.inference.predictor import Predictor
 from pinet_jax.methods.pinet import network
-from pinet_jax.weights import checkpoints
+from pinet_jax.weights import reading
 from tests import devices, tiny
 from tests.paths import GOLDEN
 
@@ -150,7 +150,7 @@ def test_from_checkpoint_of_nothing(tmp_path):
 
 
 def test_from_checkpoint(monkeypatch, config, variables, predictor):
-    monkeypatch.setattr(checkpoints, "load_variables", lambda path: (config, variables))
+    monkeypatch.setattr(reading, "load_variables", lambda path: (config, variables))
     loaded = Predictor.from_checkpoint("run")
     found, want = loaded(IMAGES[:1])[0], predictor(IMAGES[:1])[0]
     np.testing.assert_array_equal(found.keypoints, want.keypoints)

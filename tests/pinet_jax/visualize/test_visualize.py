@@ -1,5 +1,4 @@
 import colorsys
-import json
 
 import cv2
 import matplotlib
@@ -216,11 +215,6 @@ def test_the_grid_holds_a_pair_of_panels_an_example(tmp_path):
     assert (panels.sum(0) > 20).sum() == pytest.approx(2 * (75 + 150), abs=20)
 
 
-def write_metrics(path, records):
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
-
-
 def test_loss_curves_have_a_panel_a_term(tmp_path):
     records = [
         {"step": s, "loss": 1 / s, "offset_loss": 0.0, "num_samples": 3, "learning_rate": 1e-3}
@@ -230,8 +224,7 @@ def test_loss_curves_have_a_panel_a_term(tmp_path):
     sizes = []
     for names in (("loss",), ("loss", "offset_loss"), ("loss", "offset_loss", "learning_rate")):
         kept = [{"step": r["step"]} | {name: r[name] for name in names} for r in records]
-        metrics = write_metrics(tmp_path / "metrics.jsonl", kept)
-        visualize.loss_curves(metrics, tmp_path / "curves.png")
+        visualize.loss_curves(kept, tmp_path / "curves.png")
         sizes.append(Image.open(tmp_path / "curves.png").size)
     assert sizes[1][0] == 2 * sizes[0][0] and sizes[2][0] == 3 * sizes[0][0]
     page = np.array(Image.open(tmp_path / "curves.png"))
@@ -247,11 +240,8 @@ def test_smoothing_is_a_centred_mean(window):
 
 
 def test_metrics_without_losses_are_an_error(tmp_path):
-    metrics = write_metrics(tmp_path / "metrics.jsonl", [])
-    with pytest.raises(UserError, match="holds no losses"):
-        visualize.loss_curves(metrics, tmp_path / "curves.png")
-    with pytest.raises(UserError, match="Cannot read the metrics"):
-        visualize.loss_curves(tmp_path / "absent.jsonl", tmp_path / "curves.png")
+    with pytest.raises(UserError, match="hold no losses"):
+        visualize.loss_curves([{"step": 1}], tmp_path / "curves.png")
 
 
 def test_a_picture_that_cannot_be_written_is_named(tmp_path):

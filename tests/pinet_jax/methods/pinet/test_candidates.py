@@ -31,7 +31,7 @@ def test_golden_flip_test(released):
     config, model, variables = released
     image = np.load(GOLDEN / "forward_coco.npz")["image_nhwc"]
     golden = np.load(GOLDEN / "predict_flip_coco.npz")
-    heatmaps, found = run_quick_compile(
+    heatmaps, _, found = run_quick_compile(
         lambda v, i: inference.one_scale(model, v, i, config), variables, image
     )
     np.testing.assert_allclose(heatmaps, golden["keypoint_heatmaps"], atol=4e-5)
