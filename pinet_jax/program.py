@@ -6,6 +6,8 @@ user can mend (with one sentence), 130 interrupted, 141 nobody reads the output 
 
 import contextlib
 import ctypes
+import importlib.metadata
+import importlib.util
 import os
 import re
 import sys
@@ -86,7 +88,8 @@ def run(main: Callable[[list[str]], int | None], known_flags_only: bool = False)
         hosts.leave(code)
         return code
 
-    keep_freed_memory()
+    if not may_use_accelerator():
+        keep_freed_memory()
     app.run(guarded_main, flags_parser=parse)
 
 
@@ -146,12 +149,21 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> list[str]:
     return rest
 
 
+def may_use_accelerator() -> bool:
+    """Whether JAX has a plugin for one, and is not told to stay on the CPU; nothing is started."""
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return False
+    plugins = importlib.metadata.entry_points(group="jax_plugins")
+    return bool(plugins) or importlib.util.find_spec("libtpu") is not None
+
+
 def keep_freed_memory() -> None:
     """Has glibc keep what is freed for the next allocation; another libc stays as it is.
 
     Otherwise it gives the maps of every step back to the system, which clears each page of
     them for the next: a quarter of a small step's time on a CPU. To be called before JAX
     starts its threads, which would get arenas of their own to which none of this applies.
+    Beside an accelerator the many threads that read images had better not share one heap.
     """
     try:
         libc = ctypes.CDLL(None)

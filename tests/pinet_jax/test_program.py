@@ -192,3 +192,13 @@ def test_another_libc_is_left_alone(monkeypatch):
     )
     program.keep_freed_memory()
     assert not called
+
+
+@pytest.mark.parametrize(
+    ("platforms", "plugins", "wanted"),
+    [("", (), False), ("", ("cuda",), True), ("cpu", ("cuda",), False), ("cuda", ("cuda",), True)],
+)
+def test_an_accelerator_is_known_by_its_plugin(monkeypatch, platforms, plugins, wanted):
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: plugins)
+    assert program.may_use_accelerator() == wanted
