@@ -31,19 +31,19 @@ FIELDS = {
 GATHER = """
 import json, sys
 import jax
-from pinet_jax import distributed
+from pinet_jax.runtime import hosts
 if len(sys.argv) == 1:
-    distributed.initialize(True, None, None, None, 60)
+    hosts.initialize(True, None, None, None, 60)
 else:
-    distributed.initialize(False, sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), 60)
+    hosts.initialize(False, sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), 60)
 number = jax.process_index()
 print(json.dumps({
-    "items": distributed.gather([{"process": number, "item": i} for i in range(3 * number)]),
-    "numbers": distributed.gather([str(number)]),
-    "nothing": distributed.gather([]),
-    "one": distributed.any_process(number == 1),
-    "none": distributed.any_process(False),
-    "main": distributed.is_main(),
+    "items": hosts.gather([{"process": number, "item": i} for i in range(3 * number)]),
+    "numbers": hosts.gather([str(number)]),
+    "nothing": hosts.gather([]),
+    "one": hosts.any_process(number == 1),
+    "none": hosts.any_process(False),
+    "main": hosts.is_main(),
 }))
 """
 

@@ -10,7 +10,7 @@ from tests.paths import ROOT
 STOP_AMID_A_STREAM = """
 import numpy as np
 from input_pipeline.quiet_tf import tf
-from input_pipeline.stream import numpy_stream
+from input_pipeline.tf_stream import numpy_stream
 
 def work(n):
     return np.sort(np.random.default_rng(n).random(100_000))[:1]

@@ -9,7 +9,7 @@ from pinet_jax.training.stopping import Stopped, StopRequest
 
 TWICE = """
 import os, signal, time
-from pinet_jax.stopping import StopRequest
+from pinet_jax.training.stopping import StopRequest
 with StopRequest() as stop:
     stop.listen()
     os.kill(os.getpid(), signal.SIGTERM)
