@@ -1,4 +1,4 @@
-"""A trained model in ONNX, its decoding in NumPy (onnx_decoding.py) beside it."""
+"""A trained model in ONNX, its decoding in NumPy (pinet_onnx.py) beside it."""
 
 import functools
 import json
@@ -21,7 +21,7 @@ from pinet_jax.export.stablehlo import Size
 from pinet_jax.methods.variables import Variables
 from pinet_jax.runtime.progress import Progress
 
-DECODER = "pinet_onnx.py"  # name of onnx_decoding.py beside the models
+DECODER = "pinet_onnx.py"  # lies beside the models under its own name
 DECODING = (  # fields of config.eval that it needs
     "flip",
     "pose_fusion",
@@ -37,7 +37,7 @@ DECODING = (  # fields of config.eval that it needs
 def folder_contents(
     config: ConfigDict, variables: Variables, size: Size, batch: int = 1
 ) -> dict[str, bytes]:
-    """The files of a folder that `onnx_decoding.load` reads, by name.
+    """The files of a folder that `pinet_onnx.load` reads, by name.
 
     The network computes in float32, whatever config.dtype says: onnxruntime has no
     bfloat16 convolution on CPUs.

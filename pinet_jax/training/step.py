@@ -83,7 +83,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     config: ConfigDict,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step on one device's share of the batch; reduces over parallel.AXIS.
+    """One step on one device's share of the batch; reduces over devices.AXIS.
 
     The share is worked off in config.train.accumulation parts, one after the other.
     Loss and gradients are those of the whole batch, however it is divided. Batch
