@@ -91,6 +91,23 @@ def at_once(count: int) -> int:
     return 1 if jax.default_backend() == "cpu" else count
 
 
+def map_at_once(function: Callable[..., Any], *batch: Any) -> Any:
+    """function(*batch), on one example after the other where that is faster and saves memory.
+
+    Args:
+        function: of trees of arrays with a leading axis of examples, which are independent.
+        batch: such trees.
+    """
+    if at_once(len(jax.tree.leaves(batch)[0])) > 1:
+        return function(*batch)
+
+    def one(example: tuple) -> Any:
+        alone = jax.tree.map(lambda x: x[None], example)
+        return jax.tree.map(lambda x: x[0], function(*alone))
+
+    return jax.lax.map(one, batch)
+
+
 def local_mesh() -> Mesh:
     """The devices of this process."""
     return Mesh(np.array(jax.local_devices()), (AXIS,))
