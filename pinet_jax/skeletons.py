@@ -9,7 +9,7 @@ travels inside the config, and so with every checkpoint.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -37,11 +37,11 @@ class Skeleton:
     """
 
     name: str
-    keypoints: tuple[str, ...]
-    flip_order: tuple[int, ...]
-    limbs: tuple[tuple[int, int], ...]
-    sigmas: tuple[float, ...]
-    partitions: Mapping[str, Parts]
+    keypoints: Sequence[str]
+    flip_order: Sequence[int]
+    limbs: Sequence[Sequence[int]]
+    sigmas: Sequence[float]
+    partitions: Mapping[str, Sequence[Sequence[int]]]
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

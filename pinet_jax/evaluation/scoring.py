@@ -190,7 +190,7 @@ class Scorer:
             persons = tuple(matching.cocoGt.imgToAnns[image_id])
             index_of = {person["id"]: index for index, person in enumerate(persons)}
             yield ImageMatches(
-                image_id=image_id,
+                image_id=int(image_id),
                 detections=tuple(matching.cocoDt.anns[number] for number in detections),
                 persons=persons,
                 oks=np.reshape(matching.ious[image_id, PERSON], (len(detections), len(persons))),

@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from pinet_jax import methods, skeletons, visualize
+from pinet_jax.data import RgbImage
 from pinet_jax.errors import UserError
 from pinet_jax.inference.fusion import People
 from pinet_jax.inference.inspection import Inspector
@@ -23,8 +23,6 @@ from pinet_jax.media import videos as video_files
 from pinet_jax.media.predictions import PredictionFiles
 from pinet_jax.runtime import files
 from pinet_jax.runtime.progress import Progress
-
-RgbImage = UInt8[np.ndarray, "h w 3"]
 
 WIDE = 4  # longer network inputs, in short sides, go alone: they need the memory of a batch
 WIDEST = 64  # longer ones are refused

@@ -17,7 +17,7 @@ from pinet_jax.errors import UserError
 AXIS = "devices"
 
 State = Any
-Batch = Mapping[str, np.ndarray]
+Batch = Mapping[str, jax.Array | np.ndarray]
 Step = Callable[[State, Batch], tuple[State, Any]]
 
 
