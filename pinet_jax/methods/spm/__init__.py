@@ -20,21 +20,6 @@ from pinet_jax.methods.pinet import (
     train_loss,
 )
 
-__all__ = [
-    "build",
-    "check",
-    "count_batch",
-    "find_candidates",
-    "inspect",
-    "network_cost",
-    "onnx_delta",
-    "onnx_maps",
-    "parts",
-    "released",
-    "targets_of",
-    "train_loss",
-]
-
 PARTITION = "center"
 
 
