@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO := runs/demo
+TWO := --numprocesses 2 --dist loadfile  # a file's tests share what they compile
 
-.PHONY: demo test lint clean
+.PHONY: demo check test lint clean
 
 demo: $(READY)  ## train, evaluate and look, in minutes, on a CPU
 	$(BIN)/python train.py --config configs/demo.py --workdir $(DEMO)
@@ -16,8 +17,11 @@ demo: $(READY)  ## train, evaluate and look, in minutes, on a CPU
 	@echo "  $(DEMO)/eval_val/report.html       the whole evaluation, for the browser"
 	@echo "  $(DEMO)/loss_curves.png            how the training went"
 
+check: lint  ## the inner loop: lint, the order of the floors, the fast tests
+	$(BIN)/python -m pytest $(TWO) -m "not slow"
+
 test: $(READY)  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO)
 
 lint: $(READY)
 	$(BIN)/ruff check .

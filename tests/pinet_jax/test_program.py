@@ -176,6 +176,7 @@ print(max(found))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is another libc")
 def test_freed_memory_is_kept_for_every_thread():
     def faults(how):
