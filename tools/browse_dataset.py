@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
 from input_pipeline.source import Source
-from pinet_jax import program, skeletons, visualize
+from pinet_jax import methods, program, skeletons, visualize
 from pinet_jax.errors import UserError
 from pinet_jax.runtime import files
 from pinet_jax.visualize import targets
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     config = program.config_from_flags()
     _apply_flags(config)
     rows = targets.first_samples(config, COUNT.value, Source)
-    grid = targets.picture(rows, skeletons.of(config), config.model.partition)
+    grid = targets.picture(rows, skeletons.of(config), methods.of(config).parts(config))
     files.make_folder(out.parent)
     visualize.save_png(grid, out)
     print(f"wrote {out}: {len(rows)} samples of {config.dataset.name}")

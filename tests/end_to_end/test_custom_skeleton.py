@@ -96,7 +96,7 @@ def test_the_network_and_its_targets_have_the_skeletons_shape(config):
     assert sample.keypoints.shape[1:] == (5, 3)
     assert sample.targets.keypoint_heatmaps.shape == (side, side, 5)
     assert sample.targets.offsets.shape == (side, side, 2, 5, 2)
-    picture = targets.picture([sample], skeleton, config.model.partition)
+    picture = targets.picture([sample], skeleton, skeleton.parts(config.model.partition))
     assert picture.std() > 10
 
 

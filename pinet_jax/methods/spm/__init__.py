@@ -16,6 +16,7 @@ from pinet_jax.methods.pinet import (
     onnx_maps,
     parts,
     released,
+    show_targets,
     targets_of,
     train_loss,
 )

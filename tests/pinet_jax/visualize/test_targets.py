@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 from input_pipeline import train_data
 from input_pipeline.source import Source
 from pinet_jax import skeletons, visualize
+from pinet_jax.errors import UserError
+from pinet_jax.methods import pinet
 from pinet_jax.visualize import targets
 from tests import tiny
 from tests.input_pipeline import fake_coco
@@ -94,6 +96,12 @@ def test_the_first_samples_are_those_of_a_training(tmp_path):
     assert config.train.batch_size == 2
 
 
+def test_a_method_whose_targets_have_no_picture_is_refused(monkeypatch):
+    monkeypatch.delattr(pinet, "show_targets")
+    with pytest.raises(UserError, match="'pinet' have no picture"):
+        targets.samples(batch(), tiny.config())
+
+
 # ---- Who owns a pixel
 
 
@@ -102,7 +110,7 @@ def owners(row, area, s):
     side = SIZE // 4
     owner = np.full((side, side), -1)
     for person in np.argsort(-area[area > 0], kind="stable"):  # the smallest last
-        x, y, v = row.centers[person, s] / [4, 4, 1]
+        x, y, v = row.targets.centers[person, s] / [4, 4, 1]
         if v and 0 <= x < side and 0 <= y < side:
             column, line = int(x), int(y)
             owner[max(line - 2, 0) : line + 2, max(column - 2, 0) : column + 2] = person
@@ -161,9 +169,9 @@ def test_regions_without_loss_are_red():
 
 
 def test_the_picture_grows_with_samples_and_parts(rows):
-    single = targets.picture(rows[:1], skeletons.COCO, "part-large")
-    double = targets.picture(rows[:2], skeletons.COCO, "part-large")
+    single = targets.picture(rows[:1], skeletons.COCO, skeletons.COCO.parts("part-large"))
+    double = targets.picture(rows[:2], skeletons.COCO, skeletons.COCO.parts("part-large"))
     assert double.shape == (pytest.approx(2 * single.shape[0], abs=2), single.shape[1], 3)
     center = targets.samples(batch(images=1), tiny.config(**{"model.partition": "center"}))
-    narrow = targets.picture(center, skeletons.COCO, "center")
+    narrow = targets.picture(center, skeletons.COCO, skeletons.COCO.parts("center"))
     assert narrow.shape[0] == single.shape[0] and narrow.shape[1] * 6 == single.shape[1] * 4
