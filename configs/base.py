@@ -60,6 +60,8 @@ def get_config() -> ConfigDict:
     config.model.graph = "dynamic"  # dynamic | static | none
     config.model.graph_layers = 2
     config.model.sampling = "released"  # or "exact"
+    config.model.instance_channels = 32  # CID: of the maps that an instance is told apart in
+    config.model.instance_reach = 32.0  # CID: heatmap pixels from the centre that read as 1
 
     config.targets = ConfigDict()
     config.targets.convention = "released"  # or "paper"
@@ -70,12 +72,20 @@ def get_config() -> ConfigDict:
     config.targets.min_area = 32.0**2  # input pixels squared; smaller persons get none
     config.targets.square_radius = 2  # released offset neighbourhood [c-2, c+2)
     config.targets.disc_radius2 = 2.0  # paper's offset neighbourhood d^2 <= 2
+    config.targets.min_box_overlap = 0.7  # CID: IoU that the radius of a Gaussian keeps
+    config.targets.center_jitter = 1  # CID: heatmap pixels a centre moves at most, x and y
+    config.targets.max_instances = 200  # CID: trained on, of a device's images together
 
     config.losses = ConfigDict()
     config.losses.offset_weight = 0.03
     config.losses.refinement_weight = 0.03
     config.losses.smooth_l1_beta = 1 / 9
     config.losses.samples_per_part = 40  # locations the refinement is trained on
+    config.losses.focal_alpha = 2  # CID: exponent of what is still wrong
+    config.losses.focal_beta = 4  # CID: exponent of the distance from a target of 1
+    config.losses.instance_weight = 4.0  # CID: of the instances' own heatmaps
+    config.losses.contrastive_weight = 1.0  # CID: of telling the instances of an image apart
+    config.losses.temperature = 0.05  # CID: of the cosine similarities of instances
 
     config.train = ConfigDict()
     config.train.init_from = ""  # checkpoint to start from, of the model or its backbone
@@ -107,6 +117,7 @@ def get_config() -> ConfigDict:
     # Mean side of a heatmap above which each further window is the one, heatmap pixels.
     config.eval.peak_window_sides = (200.0, 300.0)
     config.eval.scale_decrease = 1.0  # factor on part scores of other scales
+    config.eval.smoothing = 3  # CID: heatmap pixels; side of the square maps are averaged over
     config.eval.oks_threshold = 0.7  # of the suppression
     config.eval.max_detections = 20  # scored an image
     # Of a person's box with its nearest: edges of the intervals that AP is told by.

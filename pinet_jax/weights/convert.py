@@ -26,6 +26,8 @@ COUNTER = "num_batches_tracked"  # kept by PyTorch's norms; nothing here uses it
 
 _NORM_LEAVES = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _NORM_MODULES = ("BatchNorm_0", "norm", "hidden_norm")
+_TO_RELEASED = {2: (1, 0), 4: (3, 2, 0, 1)}  # axes of [in, out] and of HWIO -> OIHW
+_FROM_RELEASED = {2: (1, 0), 4: (2, 3, 1, 0)}
 _WRAPPERS = {"Conv_0", "conv", "BatchNorm_0", "norm"}
 
 
@@ -62,15 +64,16 @@ def _to_released(path: Path, array: np.ndarray, names: ModuleType) -> np.ndarray
     """A leaf's array as the released state dict lays it out."""
     if path[-1] == "kernel":
         is_conv1d = path[1] in names.CONV1D  # Dense [in, out] -> Conv1d [out, in, 1]
-        array = array.T[:, :, None] if is_conv1d else array.transpose(3, 2, 0, 1)  # HWIO -> OIHW
+        array = array.transpose(_TO_RELEASED[array.ndim])
+        array = array[:, :, None] if is_conv1d else array
     return np.ascontiguousarray(array)
 
 
 def _from_released(path: Path, array: np.ndarray, names: ModuleType) -> np.ndarray:
     """The inverse of `_to_released`."""
     if path[-1] == "kernel":
-        is_conv1d = path[1] in names.CONV1D
-        array = array[:, :, 0].T if is_conv1d else array.transpose(2, 3, 1, 0)
+        array = array[:, :, 0] if path[1] in names.CONV1D else array
+        array = array.transpose(_FROM_RELEASED[array.ndim])
     return np.ascontiguousarray(array)
 
 

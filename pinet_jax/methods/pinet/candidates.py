@@ -112,14 +112,14 @@ def inspect(
     heatmaps, part_heatmaps, found = zip(
         *(one_scale(model, variables, normalise(image), config) for image in images), strict=True
     )
-    found = _comparable(found, scales, config.eval.scale_decrease)
+    found = comparable(found, scales, config.eval.scale_decrease)
     found = [
         _move(f, lambda p, s=s: p * HEATMAP_STRIDE / s) for f, s in zip(found, scales, strict=True)
     ]
     found = jax.tree.map(lambda *arrays: jnp.concatenate(arrays, 1), *found)
     size = tuple(round(side / scales[0]) for side in images[0].shape[1:3])
     r_k = keypoint_scores(heatmaps, scales, found.poses, size)
-    found = _move(found, lambda p: _apply_affine(to_image, p))
+    found = _move(found, lambda p: apply_affine(to_image, p))
     scored = Candidates(keypoint_scores=r_k * found.part_scores[..., None], **vars(found))
     return Evidence(heatmaps, part_heatmaps, scored)
 
@@ -275,7 +275,7 @@ def mirrored_view(images: Float[Array, "b h w 3"], shift: int) -> Float[Array, "
     return jnp.pad(mirrored[:, :, shift:], ((0, 0), (0, 0), (0, shift), (0, 0)))
 
 
-def _comparable(
+def comparable(
     found: Sequence[ScaleCandidates], scales: tuple[float, ...], decrease: float
 ) -> list[ScaleCandidates]:
     """Part scores of each scale, their largest brought to the largest of scale 1.
@@ -300,7 +300,8 @@ def _move(found: ScaleCandidates, move: Callable[[Array], Array]) -> ScaleCandid
     )
 
 
-def _apply_affine(affine: Float[Array, "b 2 3"], points: Float[Array, "b *n 2"]) -> Array:
+def apply_affine(affine: Float[Array, "b 2 3"], points: Float[Array, "b *n 2"]) -> Array:
+    """The points of each image in another frame."""
     # No matrix product: accelerators would round coordinates to bfloat16.
     affine = affine.reshape(-1, *(1,) * (points.ndim - 2), 2, 3)
     return (affine[..., :2] * points[..., None, :]).sum(-1) + affine[..., 2]

@@ -33,10 +33,8 @@ def model_fields(given: Shapes, config: ConfigDict) -> dict[str, Any]:
 
     Where several partitions have as many parts, it is the config's own or the first.
     """
-    num_keypoints = outputs(given, "ppg.heatmap_head.weight")
     num_parts = outputs(given, "ppg.detkptmap_head.weight")
-    likely = (skeletons.COCO, skeletons.CROWDPOSE, skeletons.of(config))  # the config's wins
-    skeleton = {known.num_keypoints: known for known in likely}.get(num_keypoints)
+    skeleton = skeletons.with_keypoints(outputs(given, "ppg.heatmap_head.weight"), config)
     if skeleton is None:
         return {}
     partitions = [n for n, parts in skeleton.partitions.items() if len(parts) == num_parts]

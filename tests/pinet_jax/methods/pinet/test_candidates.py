@@ -358,7 +358,7 @@ def scale_candidates(*scores):
     ],
 )
 def test_part_scores_of_scales_are_made_comparable(scales, scores, want):
-    found = inference._comparable([scale_candidates(*s) for s in scores], scales, 0.5)
+    found = inference.comparable([scale_candidates(*s) for s in scores], scales, 0.5)
     np.testing.assert_allclose([f.part_scores[0] for f in found], want)
 
 
