@@ -60,6 +60,7 @@ def get_config() -> ConfigDict:
     config.model.graph = "dynamic"  # dynamic | static | none
     config.model.graph_layers = 2
     config.model.sampling = "released"  # or "exact"
+    config.model.keypoint_channels = 15  # DEKR: of the branch for a keypoint's offsets
     config.model.instance_channels = 32  # CID: of the maps that an instance is told apart in
     config.model.instance_reach = 32.0  # CID: heatmap pixels from the centre that read as 1
 

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from pinet_jax.errors import UserError
 
-NAMES = ("pinet", "spm", "cid")
+NAMES = ("pinet", "spm", "dekr", "cid")
 
 
 def of(config: ConfigDict) -> ModuleType:

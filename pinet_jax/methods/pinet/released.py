@@ -26,6 +26,7 @@ MODULES = (  # module path, joined by "/" -> released prefix of its conv and its
 )
 LEAVES = {"refiner/adjacency": "pr.adj"}
 CONV1D = ("refiner",)  # whose dense layers are convolutions of width 1 there
+CONSTANTS: dict = {}  # ending of a name -> that of a constant which the files have beside it
 
 
 def model_fields(given: Shapes, config: ConfigDict) -> dict[str, Any]:
