@@ -1,8 +1,8 @@
 """Released PyTorch weights to variables and back.
 
 The variables' tree decides: each of its leaves has one name and one layout in the
-released state dict, or where branches are stacked, each of its rows. Nothing here needs PyTorch; a state dict is a mapping of
-NumPy arrays.
+released state dict, or where branches are stacked, each of its rows. Nothing here
+needs PyTorch; a state dict is a mapping of NumPy arrays.
 """
 
 import re
