@@ -69,6 +69,7 @@ def get_config() -> ConfigDict:
     config.targets.area = "box"  # of a person: width x height; or "segment", the annotation's own
     config.targets.mask_outside = True  # no heatmap loss where a crop leaves the photo
     config.targets.sigma = 2.0  # heatmap pixels
+    config.targets.center_sigma = 4.0  # DEKR: of the centre of a person, heatmap pixels
     config.targets.background_weight = 0.1  # of the heatmap loss away from points
     config.targets.min_area = 32.0**2  # input pixels squared; smaller persons get none
     config.targets.square_radius = 2  # released offset neighbourhood [c-2, c+2)

@@ -21,6 +21,7 @@ MODULES = (  # module path, joined by "/" -> released prefix of its conv and its
 )
 LEAVES: dict[str, str] = {}
 CONV1D = ()
+CONSTANTS: dict = {}
 
 
 def model_fields(given: Shapes, config: ConfigDict) -> dict[str, Any]:
