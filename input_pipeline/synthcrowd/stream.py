@@ -57,11 +57,10 @@ def batches(
         first = step * batch_size + host_index * share
         numbers = np.arange(first, first + share)
         scenes = render("train", numbers)
-        keypoints, area, dropped = pack(scenes)
+        persons, dropped = pack(scenes)
         yield {
             "image": scenes.image,
-            "keypoints": keypoints,
-            "area": area,
+            **persons,
             "region_mask": mask,
             "image_id": numbers,
             "num_dropped": np.asarray(dropped),
@@ -139,15 +138,19 @@ def _check_stream(config: ConfigDict, batch_size: int, host_count: int) -> None:
         )
 
 
-def _pack(
-    scenes: Scene, slots: int, kind: str
-) -> tuple[Float[Array, "b p k 3"], Float[Array, "b p"], Int[Array, " b"]]:
-    """Keypoints and areas of the `slots` largest persons, and how many found no slot."""
+def _pack(scenes: Scene, slots: int, kind: str) -> tuple[dict[str, Array], Int[Array, " b"]]:
+    """Keypoints, areas and corners of the `slots` largest persons; how many found no slot."""
     areas = augment.person_area(scenes.boxes, scenes.area, kind)
     order = jnp.argsort(-areas, axis=1)[:, :slots]
-    padding = ((0, 0), (0, slots - order.shape[1]))
-    area = jnp.pad(jnp.take_along_axis(areas, order, axis=1), padding)
-    keypoints = jnp.take_along_axis(scenes.keypoints, order[..., None, None], axis=1)
-    keypoints = jnp.pad(keypoints, (*padding, (0, 0), (0, 0)))
-    dropped = jnp.sum(areas > 0, axis=1) - jnp.sum(area > 0, axis=1)
-    return keypoints, area, dropped.astype(jnp.int32)
+
+    def pack(rows: Float[Array, "b n *m"]) -> Float[Array, "b p *m"]:
+        kept = jax.vmap(lambda rows, order: rows[order])(rows, order)
+        return jnp.pad(kept, ((0, 0), (0, slots - order.shape[1]), *((0, 0),) * (rows.ndim - 2)))
+
+    persons = {
+        "keypoints": pack(scenes.keypoints),
+        "area": pack(areas),
+        "corners": pack(augment.box_corners(scenes.boxes)),
+    }
+    dropped = jnp.sum(areas > 0, axis=1) - jnp.sum(persons["area"] > 0, axis=1)
+    return persons, dropped.astype(jnp.int32)

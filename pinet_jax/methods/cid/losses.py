@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from pinet_jax.methods.cid.targets import Instances, Targets, instance_heatmaps
 
-
 _TINY = 1e-12  # beside a squared length; it has a gradient at 0
 
 

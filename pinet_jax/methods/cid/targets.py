@@ -77,9 +77,7 @@ def targets_of(model: Any, batch: dict[str, Array], config: ConfigDict) -> Targe
     with_center = jnp.concatenate([points[..., :2], centers[:, :, None]], 2)
     drawn = jnp.concatenate([labelled, has_center[..., None]], -1)
     keys = jax.vmap(jax.random.split)(batch["key"])
-    sampled, taken = sample_centers(
-        centers, has_center, batch["area"], keys[:, 0], size, settings
-    )
+    sampled, taken = sample_centers(centers, has_center, batch["area"], keys[:, 0], size, settings)
     return Targets(
         heatmaps=_everybodys_heatmaps(with_center, drawn, radius, size),
         region_mask=batch["region_mask"],
@@ -106,9 +104,7 @@ def person_centers(
     return total / jnp.maximum(labelled.sum(-1, keepdims=True), 1)
 
 
-def box_radius(
-    corners: Float[Array, "*n 4 2"], size: Size, overlap: float
-) -> Int[Array, "*n"]:
+def box_radius(corners: Float[Array, "*n 4 2"], size: Size, overlap: float) -> Int[Array, "*n"]:
     """Radius of the Gaussians of persons with these boxes, heatmap pixels.
 
     Args:
