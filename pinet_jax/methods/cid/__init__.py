@@ -2,6 +2,22 @@
 
 from pinet_jax.methods.cid import released
 from pinet_jax.methods.cid.candidates import check, find_candidates, inspect, parts
+from pinet_jax.methods.cid.cost import counted_for, network_cost
 from pinet_jax.methods.cid.losses import count_batch, train_loss
 from pinet_jax.methods.cid.network import CID, build
 from pinet_jax.methods.cid.targets import targets_of
+
+__all__ = [
+    "CID",
+    "build",
+    "check",
+    "count_batch",
+    "counted_for",
+    "find_candidates",
+    "inspect",
+    "network_cost",
+    "parts",
+    "released",
+    "targets_of",
+    "train_loss",
+]

@@ -9,6 +9,7 @@ from pinet_jax.errors import UserError
 from pinet_jax.methods import pinet
 from pinet_jax.methods.pinet import (
     count_batch,
+    counted_for,
     find_candidates,
     inspect,
     network_cost,
