@@ -1,7 +1,7 @@
 """Evaluates a trained PINet on config.dataset.eval_split, or scores a results file.
 
     eval.py --config configs/NAME.py --workdir DIR [--config.a.b=c ...]
-    eval.py --config configs/NAME.py --checkpoint DIR --out DIR
+    eval.py --config configs/NAME.py --checkpoint DIR_OR_FILE --out DIR
     eval.py --config configs/NAME.py --results FILE [--annotations FILE] [--out DIR]
 
 Prints the metrics of the data's protocol and AP by crowding, and writes OUT/results.json
@@ -23,7 +23,9 @@ from pinet_jax.errors import UserError
 from pinet_jax.runtime import hosts
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of train.py; its newest checkpoint.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A checkpoint, instead of --workdir.")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "A checkpoint or a file of released weights, instead of --workdir."
+)
 RESULTS = flags.DEFINE_string("results", None, "A COCO-format results file, instead of a model.")
 ANNOTATIONS = flags.DEFINE_string(
     "annotations", None, "Ground truth of --results; that of config.dataset unless given."
@@ -83,11 +85,12 @@ def _score_file(config: ConfigDict) -> None:
 def _evaluate_model(config: ConfigDict) -> None:
     from pinet_jax.evaluation import loop
     from pinet_jax.weights.reading import load_newest
+    from pinet_jax.weights.released_files import without_suffix
 
     path = WORKDIR.value or CHECKPOINT.value
-    model, trained, variables = load_newest(path)
+    model, trained, variables = load_newest(path, config)
     check_same_model(config, trained)
-    out = pathlib.Path(OUT.value or pathlib.Path(path) / f"eval_{config.dataset.eval_split}")
+    out = pathlib.Path(OUT.value or without_suffix(path) / f"eval_{config.dataset.eval_split}")
     data = Source(config)
     _say(loop.describe_split(config, data))
     runs = {out: config}

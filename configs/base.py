@@ -90,7 +90,7 @@ def get_config() -> ConfigDict:
     config.losses.temperature = 0.05  # CID: of the cosine similarities of instances
 
     config.train = ConfigDict()
-    config.train.init_from = ""  # checkpoint to start from, of the model or its backbone
+    config.train.init_from = ""  # checkpoint or released file, of the model or its backbone
     config.train.input_size = 512
     config.train.batch_size = 40  # over all devices
     config.train.accumulation = 1  # parts a device's share is worked off in, to save memory

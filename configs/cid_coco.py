@@ -1,8 +1,8 @@
-"""CID (Wang and Zhang, CVPR 2022) on COCO: a heatmap of one person at a time.
+"""CID (Wang and Zhang, CVPR 2022) on COCO: heatmaps of one person at a time.
 
-Trained for 140 epochs on two devices, 20 images each, from a backbone trained on ImageNet.
-Published: AP 69.8 on val2017, 69.1 on test-dev. COCO is the folder of the official download,
-HRNET the weights of HRNet-W32:
+Trained as configs/coco.py says, 140 epochs on two devices, 20 images each. Published: AP 69.8 on
+val2017, 69.1 on test-dev. COCO is the folder of the official download, HRNET the weights of
+HRNet-W32:
 
     python -m input_pipeline.prepare coco --raw COCO --data_dir data/coco
     python train.py --config configs/cid_coco.py --workdir runs/cid_coco \
@@ -10,9 +10,9 @@ HRNET the weights of HRNet-W32:
     python eval.py --config configs/cid_coco.py --workdir runs/cid_coco \
         --config.dataset.data_dir=data/coco
 
-Released weights as they are:
+Released weights are taken as they are:
 
-    python eval.py --config configs/cid_coco.py --checkpoint FILE.pth.tar --out found \
+    python eval.py --config configs/cid_coco.py --checkpoint FILE.pth.tar \
         --config.dataset.data_dir=data/coco
 """
 
@@ -22,9 +22,13 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    config = base.get_config()
+    return with_cid(base.get_config())
+
+
+def with_cid(config: ConfigDict) -> ConfigDict:
+    """A config of PINet's, with CID in its place."""
     config.model.method = "cid"
-    config.dataset.min_train_keypoints = 1
+    config.model.graph_layers = base.get_config().model.graph_layers  # of no use here
     config.eval.flip_shift = 0
     config.eval.pose_fusion = False
     config.eval.oks_threshold = 0.8

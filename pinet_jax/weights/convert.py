@@ -137,8 +137,8 @@ def to_torch(variables: Mapping) -> dict[str, np.ndarray]:
 
 def is_backbone(state_dict: Mapping[str, np.ndarray], names: ModuleType) -> bool:
     """Whether an unwrapped state dict is an HRNet's, without the heads of a method."""
-    heads = tuple(prefix for prefix in (names.BACKBONE, *names.HEADS) if prefix)
-    return not any(name.startswith(heads) for name in state_dict)
+    inside = names.BACKBONE and any(name.startswith(names.BACKBONE) for name in state_dict)
+    return not inside and fit.method_of(state_dict) is None
 
 
 def _names_of(variables: Mapping) -> ModuleType:
@@ -179,6 +179,11 @@ def _constants(names: ModuleType) -> tuple[str, ...]:
     return COUNTER, *(constant for constant, _ in names.CONSTANTS.values())
 
 
+def shapes_of(state_dict: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """Shape of every entry."""
+    return {name: tuple(np.shape(x)) for name, x in state_dict.items()}
+
+
 def _shapes(state_dict: Mapping[str, np.ndarray], names: ModuleType) -> dict[str, tuple[int, ...]]:
     ignored = _constants(names)
-    return {n: tuple(np.shape(x)) for n, x in state_dict.items() if not n.endswith(ignored)}
+    return {n: s for n, s in shapes_of(state_dict).items() if not n.endswith(ignored)}

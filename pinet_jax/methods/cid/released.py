@@ -28,7 +28,6 @@ def model_fields(given: Shapes, config: ConfigDict) -> dict[str, Any]:
     """Config fields, dotted, that entries and their shapes give away; None where they do not."""
     skeleton = skeletons.with_keypoints(outputs(given, "gfd.heatmap_conv.weight"), config)
     return {
-        "model.method": "cid",
         "dataset.skeleton": skeleton.name if skeleton else None,
         "model.instance_channels": outputs(given, "gfd.conv_down.weight"),
     }

@@ -40,10 +40,13 @@ def model_fields(given: Shapes, config: ConfigDict) -> dict[str, Any]:
         return {}
     partitions = [n for n, parts in skeleton.partitions.items() if len(parts) == num_parts]
     partitions.sort(key=lambda name: name != config.model.partition)
+    partition = partitions[0] if partitions else None
+    refinement = any(name.startswith("pr.") for name in given)
     return {
+        "model.method": "spm" if partition == "center" and not refinement else "pinet",
         "dataset.skeleton": skeleton.name,
-        "model.partition": partitions[0] if partitions else None,
-        "model.refinement": any(name.startswith("pr.") for name in given),
+        "model.partition": partition,
+        "model.refinement": refinement,
         "model.graph": "dynamic" if "pr.adj" in given else None,
         "model.graph_layers": count(given, r"pr\.gconv_layers\.(\d+)\."),
     }
