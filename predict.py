@@ -5,9 +5,9 @@
 
 Writes for each image DIR/NAME.png, for each video DIR/NAME.mp4, and DIR/predictions.json in
 the COCO format; docs/predict.md describes every option and file. WORKDIR may also be a file of
-released weights of any of the methods. The checkpoint carries its config, of a file the shipped
-one that fits counts; `--config.eval.flip=False` changes a field of it. Exit code 1 if some files could not
-be read, 2 for other mistakes.
+released weights of any of the methods. The checkpoint carries its config, and for a file it is
+the shipped one that fits; `--config.eval.flip=False` changes a field of it. Exit code 1 if some
+files could not be read, 2 for other mistakes.
 """
 
 import contextlib

@@ -64,8 +64,8 @@ def newest_readable(
     steps = steps_of(workdir)
     if not steps:
         raise UserError(
-            f"No checkpoint in '{workdir}': give a workdir of train.py, one of its checkpoints or a "
-            "file of released weights."
+            f"No checkpoint in '{workdir}': give a workdir of train.py, one of its checkpoints or "
+            "a file of released weights."
         )
     damaged: list[files.Path] = []
     for step in reversed(steps):

@@ -53,6 +53,12 @@ class Targets:
     region_mask: Bool[Array, "b h w"]
     instances: Instances
 
+    def of_image(self, row: int) -> "Targets":
+        """Those of one image, without the batch axis and with its own instances; outside jit."""
+        own = self.instances.valid & (self.instances.image == row)
+        instances = jax.tree.map(lambda array: array[own], self.instances)
+        return Targets(self.heatmaps[row], self.region_mask[row], instances)
+
     @property
     def keypoint_heatmaps(self) -> Float[Array, "b h w k"]:
         """Those of keypoints alone."""

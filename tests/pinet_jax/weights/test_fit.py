@@ -147,7 +147,7 @@ def test_the_config_of_another_width_is_the_shipped_one_mended():
 def test_a_file_of_no_method_is_refused(given, coco):
     if given == "backbone":
         given = {n[9:]: s for n, s in coco.items() if n.startswith("backbone.")}
-    with pytest.raises(UserError, match="weights of none of pinet, spm, .*cid"):
+    with pytest.raises(UserError, match=r"weights of none of pinet, spm, .*cid"):
         fit.config_of(given, "pose_coco.pth.tar")
 
 
