@@ -112,6 +112,7 @@ def get_config() -> ConfigDict:
     config.eval.scales = (1.0,)
     config.eval.flip = True
     config.eval.flip_shift = 3  # pixels the mirrored image moves left
+    config.eval.suppression = "oks"  # or "dekr": by the distances of keypoints, without fusion
     config.eval.pose_fusion = True
     config.eval.max_peaks = 30  # a part
     config.eval.peak_threshold = 0.01
@@ -121,6 +122,11 @@ def get_config() -> ConfigDict:
     config.eval.scale_decrease = 1.0  # factor on part scores of other scales
     config.eval.smoothing = 3  # CID: heatmap pixels; side of the square maps are averaged over
     config.eval.oks_threshold = 0.7  # of the suppression
+    # "dekr": keypoints are near at so many diagonals of a pose's box, at one scale and at several.
+    config.eval.near_distances = (0.05, 0.15)
+    config.eval.near_keypoints = 8  # "dekr": poses with more near ones are of one person
+    config.eval.max_people = 30  # "dekr": kept an image
+    config.eval.scoring_net = False  # scores by the checkpoint's scoring net (DEKR)
     config.eval.max_detections = 20  # scored an image
     # Of a person's box with its nearest: edges of the intervals that AP is told by.
     config.eval.iou_intervals = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)

@@ -25,7 +25,8 @@ CHOICES = {  # dotted field -> what it may be
     "model.graph": ("dynamic", "static", "none"),
     "model.sampling": ("released", "exact"),
     "targets.convention": ("released", "paper"),
-    "targets.area": ("box", "segment"),
+    "targets.area": ("box", "segment", "released"),
+    "eval.suppression": ("oks", "dekr"),
     "train.schedule": ("step", "cosine"),
 }
 
@@ -40,6 +41,11 @@ def check_choices(config: ConfigDict) -> None:
         value = functools.reduce(operator.getitem, field.split("."), config)
         if value not in allowed:
             raise UserError(f"config.{field}: '{value}' is not one of {', '.join(allowed)}.")
+    if config.eval.suppression == "dekr" and config.eval.pose_fusion:
+        raise UserError(
+            "config.eval.pose_fusion goes with config.eval.suppression=oks, whose groups it fuses: "
+            "set config.eval.pose_fusion=False, or config.eval.suppression=oks."
+        )
     windows, sides = config.eval.peak_windows, config.eval.peak_window_sides
     if len(windows) != len(sides) + 1 or not all(w > 0 and w % 2 for w in windows):
         raise UserError(

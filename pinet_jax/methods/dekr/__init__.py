@@ -1,6 +1,24 @@
-"""DEKR (Geng et al., CVPR 2021): offsets of each keypoint regressed by a branch of its own."""
+"""DEKR (Geng et al., CVPR 2021): offsets of each keypoint regressed by a branch of its own.
+
+With the losses of PINet, of which DEKR's are those of one part without refinement.
+"""
 
 from pinet_jax.methods.dekr import released
+from pinet_jax.methods.dekr.candidates import check, find_candidates, inspect, parts
 from pinet_jax.methods.dekr.network import DEKR, build
+from pinet_jax.methods.dekr.targets import person_area, targets_of
+from pinet_jax.methods.pinet import count_batch, train_loss
 
-__all__ = ["DEKR", "build", "released"]
+__all__ = [
+    "DEKR",
+    "build",
+    "check",
+    "count_batch",
+    "find_candidates",
+    "inspect",
+    "parts",
+    "person_area",
+    "released",
+    "targets_of",
+    "train_loss",
+]

@@ -261,7 +261,7 @@ def test_a_mirrored_image_gives_mirrored_maps_and_poses(skeleton, partition):
         images = normalise(images)
         maps = inference.view_maps(model, variables, images, config)
         found = inference.one_scale(model, variables, images, config)[2]
-        return *inference.score_maps(maps, config), found
+        return *inference.score_maps(maps, config, model.parts), found
 
     heatmaps, part_heatmaps, found = see(images)
     mirrored_heatmaps, mirrored_part_heatmaps, mirrored_found = see(images[:, :, ::-1])
