@@ -105,22 +105,6 @@ def apply_to_keypoints(
     return (result if flip_order is None else result[:, flip_order]).astype(np.float32)
 
 
-def person_area(
-    boxes: Float[Any, "*n 4"], segments: Float[Any, "*n"], kind: str
-) -> Float[Any, "*n"]:
-    """The area that people are trained by: NumPy or JAX arrays, image pixels squared.
-
-    It decides who is too small for targets, who owns a contested pixel, and the weights of
-    the offsets (PINet eq. 8). Scores have areas of their own.
-
-    Args:
-        boxes: x, y, width, height.
-        segments: the annotations' own areas.
-        kind: config.targets.area: "box" takes width x height, as the released code does.
-    """
-    return boxes[..., 2] * boxes[..., 3] if kind == "box" else segments
-
-
 def apply_to_area(
     area: Float[np.ndarray, " n"], matrix: Float[np.ndarray, "2 3"]
 ) -> Float[np.ndarray, " n"]:

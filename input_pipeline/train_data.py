@@ -12,7 +12,7 @@ from input_pipeline.quiet_tf import tf
 from input_pipeline.storage import splits
 from input_pipeline.storage.reader import Example, Split
 from input_pipeline.tf_stream import numpy_stream
-from pinet_jax import skeletons
+from pinet_jax import methods, skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.data import Batch, Persons
 from pinet_jax.errors import UserError
@@ -113,10 +113,13 @@ def crop_persons(
         matrix: image pixels -> input pixels.
         flip_order: as of `augment.apply_to_keypoints`.
     """
-    area = augment.person_area(example.bbox, example.area, config.targets.area)
+    area = methods.of(config).person_area(
+        example.keypoints, example.bbox, example.area, config.targets.area
+    )
     persons = {
         "keypoints": augment.apply_to_keypoints(example.keypoints, matrix, flip_order),
         "area": augment.apply_to_area(area, matrix),
+        "annotation_area": example.area,
         "corners": augment.apply_to_corners(augment.box_corners(example.bbox), matrix),
     }
     return augment.pad_persons(persons, config.train.input_size, config.dataset.max_persons)
@@ -153,6 +156,7 @@ def _element_specs(config: ConfigDict) -> dict[str, tf.TensorSpec]:
         "image": tf.TensorSpec((size, size, 3), tf.uint8),
         "keypoints": tf.TensorSpec((slots, num_keypoints, 3), tf.float32),
         "area": tf.TensorSpec((slots,), tf.float32),
+        "annotation_area": tf.TensorSpec((slots,), tf.float32),
         "corners": tf.TensorSpec((slots, 4, 2), tf.float32),
         "region_mask": tf.TensorSpec((side, side), tf.bool),
         "image_id": tf.TensorSpec((), tf.int64),

@@ -87,6 +87,7 @@ def batch(
         "image": rng.integers(0, 256, (images, size, size, 3), dtype=np.uint8),
         "keypoints": np.concatenate([xy, labels], axis=-1).astype(np.float32),
         "area": area.astype(np.float32),
+        "annotation_area": area.astype(np.float32),
         "corners": corners.astype(np.float32),
         "region_mask": rng.random((images, size // 4, size // 4)) > 0.1,
     }

@@ -5,6 +5,7 @@ Nothing outside knows which method runs. A method is a module with these names:
     build(config)          its network, a Flax module with `init_all(images)`
     parts(config)          keypoint indices of each body part that it proposes people from
     check(config)          UserError for choices of the config that it cannot work with
+    person_area            the area of people that config.targets.area names, in training
     targets_of             what its maps should be for a training batch, in which each image has
                            a `key` for what is drawn at random; they have keypoint_heatmaps,
                            part_heatmaps and of_image(row), to be looked at

@@ -216,12 +216,6 @@ def test_limits_that_are_no_limits_are_refused(scale):
         augment.check(config)
 
 
-def test_a_persons_area_is_the_boxs_or_the_segments():
-    boxes, segments = np.array([[3.0, 4.0, 10.0, 20.0]]), np.array([120.0])
-    assert augment.person_area(boxes, segments, "box") == [200]
-    assert augment.person_area(boxes, segments, "segment") == [120]
-
-
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (61, 91), (97, 64)])
 def test_a_square_network_input_is_the_plain_crop(height, width):
     """So a model trained without augmentation is tested on the very pictures it was trained on."""

@@ -32,6 +32,7 @@ def batch(
         "image": rng.integers(0, 256, (images, size, size, 3), np.uint8),
         "keypoints": points,
         "area": area,
+        "annotation_area": area,
         "corners": np.stack(corners, 2),
         "region_mask": np.ones((images, side, side), bool),
     }

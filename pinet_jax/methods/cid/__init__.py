@@ -6,6 +6,7 @@ from pinet_jax.methods.cid.cost import counted_for, network_cost
 from pinet_jax.methods.cid.losses import count_batch, train_loss
 from pinet_jax.methods.cid.network import CID, build
 from pinet_jax.methods.cid.targets import targets_of
+from pinet_jax.methods.pinet.targets import person_area
 
 __all__ = [
     "CID",
@@ -17,6 +18,7 @@ __all__ = [
     "inspect",
     "network_cost",
     "parts",
+    "person_area",
     "released",
     "targets_of",
     "train_loss",

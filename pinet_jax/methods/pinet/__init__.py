@@ -12,4 +12,4 @@ from pinet_jax.methods.pinet.candidates import (
 from pinet_jax.methods.pinet.cost import counted_for, network_cost
 from pinet_jax.methods.pinet.losses import count_batch, targets_of, train_loss
 from pinet_jax.methods.pinet.network import PINet, build
-from pinet_jax.methods.pinet.targets import show_targets
+from pinet_jax.methods.pinet.targets import person_area, show_targets

@@ -53,6 +53,28 @@ def is_released(convention: str) -> bool:
     return convention == "released"
 
 
+def person_area(
+    keypoints: Float[AnyArray, "*n k 3"],
+    boxes: Float[AnyArray, "*n 4"],
+    segments: Float[AnyArray, "*n"],
+    kind: str,
+) -> Float[AnyArray, "*n"]:
+    """The area that people are trained by: NumPy or JAX arrays, image pixels squared.
+
+    It decides who is too small for targets, who owns a contested pixel, and the weights of
+    the offsets (PINet eq. 8). Scores have areas of their own.
+
+    Args:
+        keypoints: x, y in image pixels and v; they do not matter here.
+        boxes: x, y, width, height.
+        segments: the annotations' own areas.
+        kind: config.targets.area: "box", or "released", takes width x height, as the released
+            code does, "segment" the annotation's own.
+    """
+    del keypoints
+    return segments if kind == "segment" else boxes[..., 2] * boxes[..., 3]
+
+
 def render_targets(
     keypoints: Float[AnyArray, "b p k 3"],
     area: Float[AnyArray, "b p"],

@@ -16,6 +16,7 @@ from pinet_jax.methods.pinet import (
     onnx_delta,
     onnx_maps,
     parts,
+    person_area,
     released,
     show_targets,
     targets_of,
