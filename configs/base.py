@@ -105,6 +105,11 @@ def get_config() -> ConfigDict:
     config.train.keep_checkpoints = 3  # newest
     config.train.eval_every = 0  # steps between evaluations, which keep the best; 0: none
 
+    config.scoring = ConfigDict()  # training of DEKR's scoring net
+    config.scoring.learning_rate = 1e-3
+    config.scoring.epochs = 20
+    config.scoring.batch_size = 1024  # people found
+
     config.eval = ConfigDict()
     config.eval.input_size = 512  # short side at scale 1
     config.eval.square = 0.0  # else side of a square view, in short sides: one size for all

@@ -75,6 +75,7 @@ def load_initial(state: TrainState, config: ConfigDict) -> TrainState:
     """
     path = config.train.init_from
     variables = reading.load_newest(path, config)[2]
+    variables = {kind: variables[kind] for kind in reading.VARIABLES}  # without a scoring net
     fresh = {"params": dict(state.params), "batch_stats": dict(state.batch_stats)}
     parts = ["backbone"] if set(variables["params"]) == {"backbone"} else list(fresh["params"])
     wanted = {kind: {p: tree[p] for p in parts if p in tree} for kind, tree in fresh.items()}

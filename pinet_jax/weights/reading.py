@@ -258,4 +258,5 @@ def named_leaves(state: Any) -> dict[tuple[str, ...], Any]:
 def _read_variables(folder: files.Path) -> tuple[ConfigDict, Variables]:
     config = config_from_json(read_item(folder, "config"), folder)
     variables = read_item(folder, "variables")
-    return config, {name: variables.get(name, {}) for name in VARIABLES}
+    # Besides, there may be a scoring net.
+    return config, dict.fromkeys(VARIABLES, {}) | variables
