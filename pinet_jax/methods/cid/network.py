@@ -22,6 +22,10 @@ from pinet_jax.config import check_choices
 FIRST_SCORE = 0.01  # of every heatmap pixel of an untrained network
 LEAST_SCORE = 1e-4  # of a heatmap pixel; the largest is as far from 1
 SPATIAL_KERNEL = 5  # pixels, of the spatial attention
+INITS = {  # of what GFD multiplies; as small as released it takes long to come to life
+    "released": RELEASED_CONV_INIT,
+    "he": nn.initializers.lecun_normal(),
+}
 
 
 @struct.dataclass
@@ -71,21 +75,25 @@ class GFD(nn.Module):
         num_keypoints: K.
         channels: of G.
         reach: distance from the centre, in heatmap pixels, that reads as 1.
+        conv_init: key of INITS.
     """
 
     num_keypoints: int
     channels: int
     reach: float
+    conv_init: str
 
     def setup(self):  # noqa: D102 (flax)
-        def dense() -> nn.Dense:
-            return nn.Dense(self.channels, kernel_init=RELEASED_CONV_INIT)
+        init = INITS[self.conv_init]
 
-        self.reduction = Conv(self.channels, kernel=1, use_bias=True)
-        self.channel_attention = dense()
-        self.pixel_attention = dense()
-        self.spatial_attention = Conv(1, kernel=SPATIAL_KERNEL, use_bias=True)
-        self.fusion = Conv(self.channels, kernel=1, use_bias=True)
+        def conv(features: int, kernel: int) -> Conv:
+            return Conv(features, kernel, use_bias=True, kernel_init=init)
+
+        self.reduction = conv(self.channels, 1)
+        self.channel_attention = nn.Dense(self.channels, kernel_init=init)
+        self.pixel_attention = nn.Dense(self.channels, kernel_init=init)
+        self.spatial_attention = conv(1, SPATIAL_KERNEL)
+        self.fusion = conv(self.channels, 1)
         self.heatmaps = _heatmap_head(self.num_keypoints)
 
     def reduce(self, features: Float[Array, "b h w f"]) -> Float[Array, "b h w c"]:
@@ -129,16 +137,18 @@ class CID(nn.Module):
         num_keypoints: K.
         channels: of G.
         reach: distance from the centre, in heatmap pixels, that reads as 1.
+        conv_init: key of INITS.
     """
 
     backbone: HRNet
     num_keypoints: int
     channels: int
     reach: float
+    conv_init: str
 
     def setup(self):  # noqa: D102 (flax)
         self.iia = IIA(self.num_keypoints)
-        self.gfd = GFD(self.num_keypoints, self.channels, self.reach)
+        self.gfd = GFD(self.num_keypoints, self.channels, self.reach, self.conv_init)
 
     def __call__(self, images: Float[Array, "b h w 3"], train: bool = False) -> Maps:
         """Maps of normalised images whose sides are multiples of 32."""
@@ -178,4 +188,5 @@ def build(config: ConfigDict) -> CID:
         num_keypoints=skeletons.of(config).num_keypoints,
         channels=model.instance_channels,
         reach=model.instance_reach,
+        conv_init=model.conv_init,
     )
