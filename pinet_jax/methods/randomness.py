@@ -1,10 +1,14 @@
 """Keys for what a training draws at random, the same however its batches are divided."""
 
 import jax
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Int, PRNGKeyArray
+
+from pinet_jax.data import AnyArray
 
 
-def image_keys(seed: int, step: Int[Array, ""] | int, numbers: Int[Array, " b"]) -> PRNGKeyArray:
+def image_keys(
+    seed: int, step: Int[AnyArray, ""] | int, numbers: Int[AnyArray, " b"]
+) -> PRNGKeyArray:
     """A key for each image of a training step.
 
     Args:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE, normalise
+from pinet_jax.data import AnyArray
 from pinet_jax.errors import UserError
 from pinet_jax.methods.cid.network import CID, Maps
 from pinet_jax.methods.pinet.candidates import (
@@ -46,8 +47,8 @@ def check(config: ConfigDict) -> None:
 def find_candidates(
     model: CID,
     variables: Variables,
-    images: tuple[UInt8[Array, "b _ _ 3"], ...],
-    to_image: Float[Array, "b 2 3"],
+    images: tuple[UInt8[AnyArray, "b _ _ 3"], ...],
+    to_image: Float[AnyArray, "b 2 3"],
     config: ConfigDict,
 ) -> Candidates:
     """All scored poses before suppression; arguments as of `inspect`."""
@@ -57,8 +58,8 @@ def find_candidates(
 def inspect(
     model: CID,
     variables: Variables,
-    images: tuple[UInt8[Array, "b _ _ 3"], ...],
-    to_image: Float[Array, "b 2 3"],
+    images: tuple[UInt8[AnyArray, "b _ _ 3"], ...],
+    to_image: Float[AnyArray, "b 2 3"],
     config: ConfigDict,
 ) -> Evidence:
     """All scored poses before suppression, with the maps they were read from.
@@ -87,7 +88,7 @@ def inspect(
 
 
 def one_scale(
-    model: CID, variables: Variables, images: Float[Array, "b h w 3"], config: ConfigDict
+    model: CID, variables: Variables, images: Float[AnyArray, "b h w 3"], config: ConfigDict
 ) -> tuple[
     Float[Array, "b h4 w4 k"], Float[Array, "b h4 w4 1"], ScaleCandidates, Float[Array, "b n k"]
 ]:
@@ -119,7 +120,7 @@ def one_scale(
 
 
 def view_maps(
-    model: CID, variables: Variables, images: Float[Array, "b h w 3"], config: ConfigDict
+    model: CID, variables: Variables, images: Float[AnyArray, "b h w 3"], config: ConfigDict
 ) -> Maps:
     """Maps of normalised images and, with the flip test, of their mirrored views, mirrored back.
 
@@ -171,7 +172,7 @@ def read_people(
     return jax.lax.fori_loop(0, valid.sum(1).max(), read, nobody)
 
 
-def smoothed(maps: Float[Array, "b h w c"], side: int) -> Float[Array, "b h w c"]:
+def smoothed(maps: Float[AnyArray, "b h w c"], side: int) -> Float[Array, "b h w c"]:
     """The mean of maps and of their means over squares of an odd `side`, zeros beyond the rim."""
     square = (1, side, side, 1)
     total = jax.lax.reduce_window(maps, 0.0, jax.lax.add, square, (1, 1, 1, 1), "SAME")
@@ -179,7 +180,7 @@ def smoothed(maps: Float[Array, "b h w c"], side: int) -> Float[Array, "b h w c"
 
 
 def read_pose(
-    heatmaps: Float[Array, "b h w k"],
+    heatmaps: Float[AnyArray, "b h w k"],
 ) -> tuple[Float[Array, "b k 2"], Float[Array, "b k"]]:
     """Where each heatmap is highest, (x, y) in network-input pixels, and how high.
 

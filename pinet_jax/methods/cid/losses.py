@@ -8,6 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
+from pinet_jax.data import AnyArray
 from pinet_jax.methods.cid.targets import Instances, Targets, instance_heatmaps
 
 _TINY = 1e-12  # beside a squared length; it has a gradient at 0
@@ -30,9 +31,9 @@ class Counts(NamedTuple):
 
 
 def focal_loss(
-    predicted: Float[Array, "*n"],
-    target: Float[Array, "*n"],
-    mask: Bool[Array, "*n"],
+    predicted: Float[AnyArray, "*n"],
+    target: Float[AnyArray, "*n"],
+    mask: Bool[AnyArray, "..."],
     alpha: int,
     beta: int,
 ) -> Float[Array, ""]:
@@ -51,9 +52,9 @@ def focal_loss(
 
 
 def contrastive_loss(
-    vectors: Float[Array, "n f"],
-    image: Int[Array, " n"],
-    valid: Bool[Array, " n"],
+    vectors: Float[AnyArray, "n f"],
+    image: Int[AnyArray, " n"],
+    valid: Bool[AnyArray, " n"],
     temperature: float,
 ) -> Float[Array, ""]:
     """How little instances of one image differ: cross-entropy of who is who, summed.
@@ -86,7 +87,7 @@ def train_loss(
     model: nn.Module,
     params: Any,
     batch_stats: Any,
-    images: Float[Array, "b height width 3"],
+    images: Float[AnyArray, "b height width 3"],
     targets: Targets,
     config: ConfigDict,
     counts: Counts | None = None,

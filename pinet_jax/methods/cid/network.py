@@ -18,6 +18,7 @@ from pinet_jax.backbones import hrnet
 from pinet_jax.backbones.hrnet import HRNet
 from pinet_jax.backbones.layers import RELEASED_CONV_INIT, Conv
 from pinet_jax.config import check_choices
+from pinet_jax.data import AnyArray
 
 FIRST_SCORE = 0.01  # of every heatmap pixel of an untrained network
 LEAST_SCORE = 1e-4  # of a heatmap pixel; the largest is as far from 1
@@ -39,7 +40,7 @@ class Maps:
     """
 
     features: Float[Array, "b h w f"]
-    heatmaps: Float[Array, "b h w k+1"]
+    heatmaps: Float[Array, "b h w n"]
     reduced: Float[Array, "b h w c"]
 
 
@@ -63,7 +64,7 @@ class IIA(nn.Module):
     num_keypoints: int
 
     @nn.compact
-    def __call__(self, features: Float[Array, "b h w f"]) -> Float[Array, "b h w k+1"]:
+    def __call__(self, features: Float[Array, "b h w f"]) -> Float[Array, "b h w n"]:
         """Scores in float32, the centre's last."""
         return scores(_heatmap_head(self.num_keypoints + 1, "heatmaps")(features))
 
@@ -96,15 +97,15 @@ class GFD(nn.Module):
         self.fusion = conv(self.channels, 1)
         self.heatmaps = _heatmap_head(self.num_keypoints)
 
-    def reduce(self, features: Float[Array, "b h w f"]) -> Float[Array, "b h w c"]:
+    def reduce(self, features: Float[AnyArray, "b h w f"]) -> Float[Array, "b h w c"]:
         """G of images."""
         return self.reduction(features)
 
     def __call__(
         self,
-        reduced: Float[Array, "n h w c"],
-        instances: Float[Array, "n f"],
-        centers: Int[Array, "n 2"],
+        reduced: Float[AnyArray, "n h w c"],
+        instances: Float[AnyArray, "n f"],
+        centers: Int[AnyArray, "n 2"],
     ) -> Float[Array, "n h w k"]:
         """Scores of each instance's keypoints.
 
@@ -122,7 +123,7 @@ class GFD(nn.Module):
         return scores(self.heatmaps(own))
 
 
-def _towards(centers: Int[Array, "n 2"], size: tuple[int, int]) -> Float[Array, "n h w 2"]:
+def _towards(centers: Int[AnyArray, "n 2"], size: tuple[int, int]) -> Float[Array, "n h w 2"]:
     """(x, y) from each pixel of a map to the centres."""
     height, width = size
     pixel = jnp.stack(jnp.meshgrid(jnp.arange(width), jnp.arange(height)), -1)
@@ -150,29 +151,31 @@ class CID(nn.Module):
         self.iia = IIA(self.num_keypoints)
         self.gfd = GFD(self.num_keypoints, self.channels, self.reach, self.conv_init)
 
-    def __call__(self, images: Float[Array, "b h w 3"], train: bool = False) -> Maps:
+    def __call__(self, images: Float[AnyArray, "b h w 3"], train: bool = False) -> Maps:
         """Maps of normalised images whose sides are multiples of 32."""
         return self.heads(self.see(images, train))
 
-    def see(self, images: Float[Array, "b h w 3"], train: bool = False) -> Float[Array, "b h w f"]:
+    def see(
+        self, images: Float[AnyArray, "b h w 3"], train: bool = False
+    ) -> Float[Array, "b h w f"]:
         """F of normalised images."""
         return self.backbone(images, train)
 
-    def heads(self, features: Float[Array, "b h w f"]) -> Maps:
+    def heads(self, features: Float[AnyArray, "b h w f"]) -> Maps:
         """Maps of features."""
         x = features.astype(jnp.float32)
         return Maps(features, self.iia(x), self.gfd.reduce(x))
 
     def instances(
         self,
-        reduced: Float[Array, "n h w c"],
-        instances: Float[Array, "n f"],
-        centers: Int[Array, "n 2"],
+        reduced: Float[AnyArray, "n h w c"],
+        instances: Float[AnyArray, "n f"],
+        centers: Int[AnyArray, "n 2"],
     ) -> Float[Array, "n h w k"]:
         """Heatmaps of one person each, arguments as of `GFD`."""
         return self.gfd(reduced, instances.astype(jnp.float32), centers)
 
-    def init_all(self, images: Float[Array, "b h w 3"]) -> None:
+    def init_all(self, images: Float[AnyArray, "b h w 3"]) -> None:
         """Touches every parameter; for `init` only."""
         maps = self(images)
         centers = jnp.zeros((len(images), 2), jnp.int32)

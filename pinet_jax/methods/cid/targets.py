@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ml_collections import ConfigDict
 
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
+from pinet_jax.data import AnyArray, Batch
 
 Size = tuple[int, int]  # height and width of the heatmaps, pixels
 
@@ -31,12 +32,12 @@ class Instances:
         valid: whether there is an instance.
     """
 
-    image: Int[Array, " n"]
-    centers: Int[Array, "n 2"]
-    points: Int[Array, "n k 2"]
-    labelled: Bool[Array, "n k"]
-    radius: Int[Array, " n"]
-    valid: Bool[Array, " n"]
+    image: Int[AnyArray, " n"]
+    centers: Int[AnyArray, "n 2"]
+    points: Int[AnyArray, "n k 2"]
+    labelled: Bool[AnyArray, "n k"]
+    radius: Int[AnyArray, " n"]
+    valid: Bool[AnyArray, " n"]
 
 
 @struct.dataclass
@@ -49,8 +50,8 @@ class Targets:
         instances: whose own heatmaps `instance_heatmaps` renders.
     """
 
-    heatmaps: Float[Array, "b h w k+1"]
-    region_mask: Bool[Array, "b h w"]
+    heatmaps: Float[AnyArray, "*b h w n"]
+    region_mask: Bool[AnyArray, "*b h w"]
     instances: Instances
 
     def of_image(self, row: int) -> "Targets":
@@ -60,17 +61,17 @@ class Targets:
         return Targets(self.heatmaps[row], self.region_mask[row], instances)
 
     @property
-    def keypoint_heatmaps(self) -> Float[Array, "b h w k"]:
+    def keypoint_heatmaps(self) -> Float[AnyArray, "*b h w k"]:
         """Those of keypoints alone."""
         return self.heatmaps[..., :-1]
 
     @property
-    def part_heatmaps(self) -> Float[Array, "b h w 1"]:
+    def part_heatmaps(self) -> Float[AnyArray, "*b h w 1"]:
         """That of centres: the one part is the whole person."""
         return self.heatmaps[..., -1:]
 
 
-def targets_of(model: Any, batch: dict[str, Array], config: ConfigDict) -> Targets:
+def targets_of(model: Any, batch: Batch, config: ConfigDict) -> Targets:
     """Renders the targets of a batch as of `pinet_jax.data`, with a `key` for each image."""
     settings = config.targets
     size = batch["region_mask"].shape[1:]
@@ -103,14 +104,14 @@ def targets_of(model: Any, batch: dict[str, Array], config: ConfigDict) -> Targe
 
 
 def person_centers(
-    points: Float[Array, "*n k 2"], labelled: Bool[Array, "*n k"]
+    points: Float[AnyArray, "*n k 2"], labelled: Bool[AnyArray, "*n k"]
 ) -> Float[Array, "*n 2"]:
     """The mean of each person's labelled keypoints; (0, 0) without any."""
     total = jnp.where(labelled[..., None], points, 0).sum(-2)
     return total / jnp.maximum(labelled.sum(-1, keepdims=True), 1)
 
 
-def box_radius(corners: Float[Array, "*n 4 2"], size: Size, overlap: float) -> Int[Array, "*n"]:
+def box_radius(corners: Float[AnyArray, "*n 4 2"], size: Size, overlap: float) -> Int[Array, "*n"]:
     """Radius of the Gaussians of persons with these boxes, heatmap pixels.
 
     Args:
@@ -125,7 +126,7 @@ def box_radius(corners: Float[Array, "*n 4 2"], size: Size, overlap: float) -> I
 
 
 def gaussian_radius(
-    height: Float[Array, "*n"], width: Float[Array, "*n"], overlap: float
+    height: Float[AnyArray, "*n"], width: Float[AnyArray, "*n"], overlap: float
 ) -> Float[Array, "*n"]:
     """CornerNet's radius: the least of three ways that a box can be off by.
 

@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
 from pinet_jax.backbones import hrnet
-from pinet_jax.backbones.hrnet import HRNet
 from pinet_jax.config import check_choices
 from pinet_jax.data import AnyArray
 from pinet_jax.methods.pinet.ppg import PPG, Maps

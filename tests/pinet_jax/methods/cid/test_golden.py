@@ -47,7 +47,7 @@ def evaluated():
         at = jnp.tile(centers, (2, 1))
         vectors = maps.features[view, at[:, 1], at[:, 0]]
         own = model.apply(variables, maps.reduced[view], vectors, at, method="instances")
-        return maps, seen, join_people(seen.candidates, config)[0], own
+        return maps, seen, join_people(seen.candidates, variables, config)[0], own
 
     return want, *run_quick_compile(run, variables, want["network_input_u8"][None], to_image)
 

@@ -55,15 +55,15 @@ def test_focal_loss(alpha, beta):
 
 
 def slow_contrastive(vectors, image, valid, temperature):
+    def cosine(i, j):
+        lengths = np.linalg.norm(vectors[i]) * np.linalg.norm(vectors[j])
+        return vectors[i] @ vectors[j] / lengths
+
     total = 0.0
     for i in np.flatnonzero(valid):
-        similarity = []
-        for j in np.flatnonzero(valid & (image == image[i])):
-            cosine = vectors[i] @ vectors[j]
-            cosine /= np.linalg.norm(vectors[i]) * np.linalg.norm(vectors[j])
-            similarity.append(cosine / temperature)
-            own = similarity[-1] if j == i else own if j > i else None
-        total += np.log(np.sum(np.exp(np.array(similarity) - own)))
+        others = np.flatnonzero(valid & (image == image[i]))
+        likeness = np.exp([cosine(i, j) / temperature for j in others])
+        total -= np.log(np.exp(1 / temperature) / likeness.sum())
     return total
 
 

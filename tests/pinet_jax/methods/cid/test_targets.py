@@ -20,7 +20,7 @@ def make_batch(**shape):
     return batch
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def renderer(**fields):
     config = tiny.config(**{f"targets.{name}": value for name, value in fields.items()})
     return jax.jit(lambda batch: targets.targets_of(None, batch, config))
