@@ -85,7 +85,8 @@ def fit(
     state = params, optimizer.init(params)
     rng = np.random.default_rng(config.seed)
     size = min(settings.batch_size, len(oks))
-    epoch = jax.jit(lambda state, rows: _epoch(state, rows, features, oks, optimizer))
+    data = jnp.asarray(features), jnp.asarray(oks)
+    epoch = jax.jit(lambda state, rows: _epoch(state, rows, *data, optimizer))
     for _ in range(settings.epochs):
         order = rng.permutation(len(oks))
         state, _ = epoch(state, order[: len(order) // size * size].reshape(-1, size))
@@ -95,12 +96,11 @@ def fit(
 def _epoch(
     state: tuple[Params, Any],
     rows: Array,
-    features: Array,
-    oks: Array,
+    features: Float[Array, "n f"],
+    oks: Float[Array, " n"],
     optimizer: optax.GradientTransformation,
 ) -> tuple[tuple[Params, Any], Array]:
     """State after a step for each batch of rows, and their losses."""
-    features, oks = jnp.asarray(features), jnp.asarray(oks)
 
     def loss(params: Params, row: Array) -> Array:
         predicted = scoring.ScoringNet().apply({"params": params}, features[row])

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from pinet_jax.backbones.layers import RELEASED_CONV_INIT, BatchNorm, Initializer, relu
@@ -30,7 +31,7 @@ class SumOfTaps(nn.Module):
     """
 
     features: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     use_bias: bool = True
     kernel_init: Initializer = RELEASED_CONV_INIT
 
@@ -66,7 +67,7 @@ class AdaptiveBlock(nn.Module):
         axis_name: mapped axis for global batch statistics, or None.
     """
 
-    dtype: jnp.dtype
+    dtype: DTypeLike
     axis_name: str | None
 
     @nn.compact
@@ -84,7 +85,7 @@ class AdaptiveBlock(nn.Module):
         return relu(x + y)
 
 
-def _torch_init(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+def _torch_init(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
     """Uniform within 1 / sqrt(fan in), as of the released adaptive kernels."""
     bound = float(np.prod(shape[:-1])) ** -0.5
     return jax.random.uniform(key, shape, dtype, -bound, bound)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pinet_jax import skeletons
+from pinet_jax.data import AnyArray
 from pinet_jax.errors import UserError
 
 SCORING = "scoring_net"  # beside "params" and "batch_stats" in a model's variables
@@ -54,8 +55,8 @@ def limbs(skeleton: skeletons.Skeleton) -> tuple[tuple[tuple[int, int], ...], tu
 
 
 def pose_features(
-    poses: Float[Array, "*n k 2"],
-    keypoint_scores: Float[Array, "*n k"],
+    poses: Float[AnyArray, "*n k 2"],
+    keypoint_scores: Float[AnyArray, "*n k"],
     skeleton: skeletons.Skeleton,
 ) -> Float[Array, "*n f"]:
     """What the net sees: vectors and lengths of the limbs, scores of the keypoints.
@@ -66,6 +67,7 @@ def pose_features(
         skeleton: of the poses.
     """
     pairs, measure = limbs(skeleton)
+    poses = jnp.asarray(poses)
     start, end = np.array(pairs).T
     vectors = poses[..., start, :] - poses[..., end, :]
     lengths = jnp.sqrt((vectors**2).sum(-1))
@@ -81,8 +83,8 @@ def num_features(skeleton: skeletons.Skeleton) -> int:
 
 def predicted_oks(
     variables: Mapping[str, Any],
-    poses: Float[Array, "*n k 2"],
-    keypoint_scores: Float[Array, "*n k"],
+    poses: Float[AnyArray, "*n k 2"],
+    keypoint_scores: Float[AnyArray, "*n k"],
     skeleton: skeletons.Skeleton,
 ) -> Float[Array, "*n"]:
     """The OKS that poses should have with somebody.

@@ -4,8 +4,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from pinet_jax.data import AnyArray
 
-def near_poses(poses: Float[Array, "n k 2"], distance: float, keypoints: int) -> Bool[Array, "n n"]:
+
+def near_poses(
+    poses: Float[AnyArray, "n k 2"], distance: float, keypoints: int
+) -> Bool[Array, "n n"]:
     """Whether pose j (column) is near pose i (row); not symmetric.
 
     Args:
@@ -13,6 +17,7 @@ def near_poses(poses: Float[Array, "n k 2"], distance: float, keypoints: int) ->
         distance: a keypoint is near the same of pose i within so many diagonals of i's box.
         keypoints: more of them than this must be near.
     """
+    poses = jnp.asarray(poses)
     sides = poses.max(1) - poses.min(1)
     reach = distance * jnp.sqrt((sides**2).sum(-1))
     apart = jnp.sqrt(((poses[:, None] - poses) ** 2).sum(-1))
@@ -20,7 +25,7 @@ def near_poses(poses: Float[Array, "n k 2"], distance: float, keypoints: int) ->
 
 
 def suppress(
-    near: Bool[Array, "n n"], heat: Float[Array, " n"], valid: Bool[Array, " n"], most: int
+    near: Bool[AnyArray, "n n"], heat: Float[AnyArray, " n"], valid: Bool[AnyArray, " n"], most: int
 ) -> tuple[Bool[Array, " n"], Int[Array, " n"]]:
     """Greedy suppression, as the released code goes.
 
@@ -38,8 +43,8 @@ def suppress(
         Which candidates are persons, and the index of the person that each candidate was
         taken for, -1 for none.
     """
+    near, heat, valid = jnp.asarray(near) & valid, jnp.asarray(heat), jnp.asarray(valid)
     count = len(valid)
-    near = near & valid
 
     def ask(number: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         persons, taken_for = state

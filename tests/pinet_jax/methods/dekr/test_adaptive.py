@@ -11,6 +11,7 @@ HEIGHT, WIDTH, CHANNELS = 5, 7, 3
 
 def reference_read(x, points):
     """Point by point, corner by corner."""
+    x, points = np.asarray(x), np.asarray(points)
     read = np.zeros((len(points), x.shape[-1]))
     for n, (py, px) in enumerate(points):
         for y in (int(np.floor(py)), int(np.floor(py)) + 1):
@@ -22,7 +23,7 @@ def reference_read(x, points):
 
 
 def a_map(seed=0):
-    return np.random.default_rng(seed).normal(size=(HEIGHT, WIDTH, CHANNELS)).astype(np.float32)
+    return jax.random.normal(jax.random.key(seed), (HEIGHT, WIDTH, CHANNELS))
 
 
 def some_points(seed=1, count=400):
@@ -31,7 +32,7 @@ def some_points(seed=1, count=400):
     points = rng.uniform([-3, -3], [HEIGHT + 2, WIDTH + 2], (count, 2))
     points[:50] = np.round(points[:50])
     points[50:60] *= 1e6
-    return points.astype(np.float32)
+    return jnp.array(points, jnp.float32)
 
 
 def test_reads_are_bilinear_and_zero_outside():
@@ -69,8 +70,8 @@ def test_on_a_whole_pixel_the_gradient_goes_to_the_next():
 
 def test_points_are_the_turned_taps_of_each_pixel():
     rng = np.random.default_rng(0)
-    matrix = rng.normal(size=(1, HEIGHT, WIDTH, 2, 2)).astype(np.float32)
-    shift = rng.normal(size=(1, HEIGHT, WIDTH, 2)).astype(np.float32)
+    matrix = jnp.array(rng.normal(size=(1, HEIGHT, WIDTH, 2, 2)), jnp.float32)
+    shift = jnp.array(rng.normal(size=(1, HEIGHT, WIDTH, 2)), jnp.float32)
     found = adaptive.tap_points(matrix, shift)
     for y, x, tap in ((0, 0, 0), (4, 6, 8), (2, 3, 5)):
         want = np.array([y, x]) + matrix[0, y, x] @ adaptive.TAPS[tap] + shift[0, y, x]
@@ -93,7 +94,7 @@ def test_identity_taps_make_an_ordinary_convolution():
 
 def test_a_fresh_block_reads_next_to_the_pixel_itself():
     x = a_map()[None]
-    block = adaptive.AdaptiveBlock(jnp.float32, None)
+    block = adaptive.AdaptiveBlock(jnp.dtype("float32"), None)
     params = block.init(jax.random.key(0), x, False)["params"]
     bound = (9 * CHANNELS) ** -0.5
     kernel = params["adapt"]["kernel"]

@@ -1,5 +1,6 @@
 """The scoring net: its features, its files, its training."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -76,5 +77,5 @@ def test_it_learns_what_the_scores_say():
     features = rng.normal(0, 0.3, (1500, count)).astype(np.float32)
     oks = np.clip(0.5 + features[:, -1], 0, 1)
     params = scoring_net.fit(features, oks, skeletons.COCO, config)
-    predicted = scoring.ScoringNet().apply({"params": params}, features)
+    predicted = scoring.ScoringNet().apply({"params": params}, jnp.array(features))
     assert np.mean((predicted - oks) ** 2) < 0.1 * oks.var()

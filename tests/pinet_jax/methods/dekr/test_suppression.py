@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -29,7 +30,7 @@ def test_released_people(kind):
     np.testing.assert_array_equal(np.flatnonzero(kept), np.sort(wanted))
     scores = heat * centers[:, None]
     found, _ = fusion.join_near(
-        *(x[None] for x in (poses, scores, heat.mean(1), everybody)), distance, 8, PEOPLE
+        *(jnp.array(x)[None] for x in (poses, scores, heat.mean(1), everybody)), distance, 8, PEOPLE
     )
     valid, order = found.valid[0], np.argsort(-want[f"{kind}/scores"], kind="stable")
     np.testing.assert_allclose(found.scores[0][valid], want[f"{kind}/scores"][order], atol=1e-5)
