@@ -7,9 +7,9 @@
 Prints the metrics of the data's protocol and AP by crowding, and writes OUT/results.json
 (COCO results format), OUT/metrics.json, OUT/report.html, which opens in any browser,
 OUT/crowding.png and OUT/predictions.png. Comparisons write one such folder a way in OUT, and
-OUT/comparison.json with the table that they print. OUT is WORKDIR/eval_SPLIT unless given. Scoring a
-file needs no model; it writes metrics.json, report.html and crowding.png, and only where
---out says.
+OUT/comparison.json with the table that they print. OUT is WORKDIR/eval_SPLIT unless given.
+Scoring a file needs no model; it writes metrics.json, report.html and crowding.png, and only
+where --out says.
 """
 
 import json

@@ -259,4 +259,4 @@ def _read_variables(folder: files.Path) -> tuple[ConfigDict, Variables]:
     config = config_from_json(read_item(folder, "config"), folder)
     variables = read_item(folder, "variables")
     # Besides, there may be a scoring net.
-    return config, dict.fromkeys(VARIABLES, {}) | variables
+    return config, {name: {} for name in VARIABLES} | variables
