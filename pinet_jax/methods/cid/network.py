@@ -157,7 +157,7 @@ class CID(nn.Module):
 
     def see(
         self, images: Float[AnyArray, "b h w 3"], train: bool = False
-    ) -> Float[Array, "b h w f"]:
+    ) -> Float[Array, "b h4 w4 f"]:
         """F of normalised images."""
         return self.backbone(images, train)
 

@@ -128,6 +128,8 @@ def test_a_long_list_is_cut_and_shows_each_kind():
         ("crowdpose", "pose_crowdpose.pth.tar"),
         ("ochuman", "model_best.pth.tar"),  # by its three graph layers
         ("spm", "center.pth"),
+        ("dekr_coco", "checkpoint.pth.tar"),
+        ("dekr_crowdpose", "checkpoint.pth.tar"),
         ("cid_coco", "checkpoint.pth.tar"),
         ("cid_crowdpose", "checkpoint.pth.tar"),
         ("cid_ochuman", "CID_OCHuman.pth.tar"),  # COCO's sizes: only the name tells
