@@ -92,7 +92,7 @@ def test_choices_that_are_not_its_own_are_refused():
 
 @pytest.mark.parametrize("name", methods.NAMES)
 def test_every_method_has_the_names(name):
-    wanted = ("build", "parts", "check", "targets_of", "count_batch", "train_loss")
+    wanted = ("build", "parts", "check", "person_area", "targets_of", "count_batch", "train_loss")
     wanted += ("find_candidates", "inspect", "network_cost", "counted_for", "released")
     method = methods.named(name)
     assert not [name for name in wanted if not hasattr(method, name)]

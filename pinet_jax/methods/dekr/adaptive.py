@@ -9,7 +9,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from pinet_jax.backbones.layers import RELEASED_CONV_INIT, BatchNorm, Initializer, relu
@@ -18,77 +17,83 @@ TAPS = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)], np.float32)  #
 _RIM = (1, 2)  # zeros before and after the rows and the columns, which points outside read
 
 
-class SumOfTaps(nn.Module):
-    """What a square convolution makes of the values that its taps read.
-
-    A batched matrix product where branches are mapped: grouped convolutions are slow.
+class Kernel(nn.Module):
+    """Kernel and bias of a square convolution, for `sum_of_taps`.
 
     Attributes:
         features: output channels.
-        dtype: of the computation; parameters are float32.
-        use_bias: False before a batch normalisation.
+        side: of the kernel.
+        use_bias: else the bias is 0, as before a batch normalisation.
         kernel_init: of the kernel [side, side, c, features].
     """
 
     features: int
-    dtype: DTypeLike = jnp.float32
+    side: int = 3
     use_bias: bool = True
     kernel_init: Initializer = RELEASED_CONV_INIT
 
     @nn.compact
-    def __call__(self, taps: Float[Array, "b h w t c"]) -> Float[Array, "b h w f"]:
-        """Taps of a kernel, row by row."""
-        *_, count, channels = taps.shape
-        side = round(count**0.5)
-        kernel = self.param("kernel", self.kernel_init, (side, side, channels, self.features))
-        kernel = kernel.reshape(count, channels, self.features)
-        y = jnp.einsum("bhwtc,tcf->bhwf", taps.astype(self.dtype), kernel.astype(self.dtype))
-        if not self.use_bias:
-            return y
-        return y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+    def __call__(self, channels: int) -> tuple[Float[Array, "t c f"], Float[Array, " f"]]:
+        """For inputs of so many channels; the taps row by row, in float32."""
+        shape = (self.side, self.side, channels, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        bias = jnp.zeros(self.features)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return kernel.reshape(-1, channels, self.features), bias
 
 
-class AdaptiveConv(SumOfTaps):
-    """The same of what the taps read at points of their own."""
+def sum_of_taps(
+    taps: Float[Array, "b h w t c"], kernel: Float[Array, "t c f"], bias: Float[Array, " f"]
+) -> Float[Array, "b h w f"]:
+    """What a convolution makes of the values that its taps read, in their dtype.
+
+    A batched matrix product where branches are mapped: grouped convolutions are slow.
+    """
+    y = jnp.einsum("bhwtc,tcf->bhwf", taps, kernel.astype(taps.dtype))
+    return y + bias.astype(taps.dtype)
+
+
+class AdaptiveConv(Kernel):
+    """The convolution of what the taps read at points of their own."""
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], points: Float[Array, "b h w t 2"]
     ) -> Float[Array, "b h w f"]:
         """Reads x bilinearly at points (y, x), zero outside."""
-        return super().__call__(jax.vmap(read)(x, points))
+        return sum_of_taps(jax.vmap(read)(x, points), *super().__call__(x.shape[-1]))
 
 
 class AdaptiveBlock(nn.Module):
     """Adaptive convolution, batch normalisation, the input added, ReLU.
 
     Attributes:
-        dtype: of the features; points are float32.
         axis_name: mapped axis for global batch statistics, or None.
     """
 
-    dtype: DTypeLike
     axis_name: str | None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
-        """As many channels as x."""
-        around = neighbours(x)
-        matrix = SumOfTaps(4, name="matrix")(around)
-        shift = SumOfTaps(2, name="translation")(around)
-        points = tap_points(matrix.reshape(*matrix.shape[:3], 2, 2), shift)
+        """In the dtype of x; the points are float32."""
+        channels = x.shape[-1]
+        placing = Kernel(4, name="matrix")(channels), Kernel(2, name="translation")(channels)
+        kernel, bias = (jnp.concatenate(parts, -1) for parts in zip(*placing, strict=True))
+        placed = sum_of_taps(neighbours(x).astype(jnp.float32), kernel, bias)
+        points = tap_points(placed[..., :4].reshape(*x.shape[:3], 2, 2), placed[..., 4:])
         # What the taps read is nine times x: training reads it again, going back.
         adapt = nn.remat(AdaptiveConv)(
-            x.shape[-1], self.dtype, use_bias=False, kernel_init=_torch_init, name="adapt"
+            channels, use_bias=False, kernel_init=_torch_init, name="adapt"
         )
         y = BatchNorm(self.axis_name, name="norm")(adapt(x, points), train)
         return relu(x + y)
 
 
-def _torch_init(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
+def _torch_init(key: Array, shape: tuple[int, ...]) -> Array:
     """Uniform within 1 / sqrt(fan in), as of the released adaptive kernels."""
     bound = float(np.prod(shape[:-1])) ** -0.5
-    return jax.random.uniform(key, shape, dtype, -bound, bound)
+    return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
 
 
 def neighbours(x: Float[Array, "b h w c"]) -> Float[Array, "b h w 9 c"]:

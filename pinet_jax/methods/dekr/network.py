@@ -4,7 +4,6 @@ import functools
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
@@ -13,7 +12,7 @@ from pinet_jax.backbones import hrnet
 from pinet_jax.backbones.hrnet import BasicBlock, ConvBN, HRNet
 from pinet_jax.backbones.layers import Conv, relu
 from pinet_jax.config import check_choices
-from pinet_jax.methods.dekr.adaptive import AdaptiveBlock, SumOfTaps
+from pinet_jax.methods.dekr.adaptive import AdaptiveBlock, Kernel, sum_of_taps
 from pinet_jax.methods.pinet.ppg import Maps
 
 BLOCKS = 2  # adaptive ones a branch
@@ -45,19 +44,18 @@ class Branch(nn.Module):
     """The offsets of one keypoint, from channels of its own.
 
     Attributes:
-        dtype: of the features.
         axis_name: as of AdaptiveBlock.
     """
 
-    dtype: DTypeLike
     axis_name: str | None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w 2"]:
         """Offsets (x, y) in float32."""
         for number in range(BLOCKS):
-            x = AdaptiveBlock(self.dtype, self.axis_name, name=f"block{number}")(x, train)
-        return SumOfTaps(2, name="offset")(x[:, :, :, None])
+            x = AdaptiveBlock(self.axis_name, name=f"block{number}")(x, train)
+        kernel = Kernel(2, side=1, name="offset")(x.shape[-1])
+        return sum_of_taps(x[:, :, :, None].astype(jnp.float32), *kernel)
 
 
 class OffsetHead(nn.Module):
@@ -76,7 +74,6 @@ class OffsetHead(nn.Module):
     @nn.compact
     def __call__(self, features: Float[Array, "b h w f"], train: bool) -> Float[Array, "b h w k 2"]:
         """Offsets (x, y) in heatmap pixels."""
-        settings = self.layer.keywords
         layer = functools.partial(self.layer, train=train)
         x = relu(layer(self.num_keypoints * self.channels, kernel=1, name="transition")(features))
         x = x.reshape(*x.shape[:3], self.num_keypoints, self.channels)
@@ -87,7 +84,7 @@ class OffsetHead(nn.Module):
             variable_axes={"params": 0, "batch_stats": 0},
             split_rngs={"params": True},
         )
-        return branches(settings["dtype"], settings["axis_name"], name="branches")(x, train)
+        return branches(self.layer.keywords["axis_name"], name="branches")(x, train)
 
 
 class DEKR(nn.Module):

@@ -94,7 +94,7 @@ def test_identity_taps_make_an_ordinary_convolution():
 
 def test_a_fresh_block_reads_next_to_the_pixel_itself():
     x = a_map()[None]
-    block = adaptive.AdaptiveBlock(jnp.dtype("float32"), None)
+    block = adaptive.AdaptiveBlock(None)
     params = block.init(jax.random.key(0), x, False)["params"]
     bound = (9 * CHANNELS) ** -0.5
     kernel = params["adapt"]["kernel"]
