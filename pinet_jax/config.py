@@ -130,7 +130,8 @@ def _likest(of_model: Mapping[str, Any]) -> str:
 
 def _of_model(config: ConfigDict) -> dict[str, Any]:
     """Dotted fields that describe a trained network and its skeleton."""
-    of_model = {f"model.{name}": value for name, value in config.model.to_dict().items()}
+    of_model = {"model.method": config.model.method}  # first, where several fields differ
+    of_model |= {f"model.{name}": value for name, value in config.model.to_dict().items()}
     del of_model["model.conv_init"]  # how fresh weights are drawn does not matter to them
     return of_model | {f"dataset.{name}": config.dataset[name] for name in SKELETON_FIELDS}
 

@@ -136,7 +136,9 @@ def test_a_training_starts_from_a_released_file(released, config, tmp_path, monk
     config = config.copy_and_resolve_references()
     config.train.init_from = str(file)
     fresh = jax.eval_shape(
-        lambda: step.create_state(methods.of(config).build(config), step.make_optimizer(0.1), 0)
+        lambda: step.create_state(
+            methods.of(config).build(config), step.make_optimizer(lambda _: 0.1), 0
+        )
     )
     state = start.load_initial(fresh, config)
     jax.tree.map(np.testing.assert_array_equal, state.params, variables["params"])

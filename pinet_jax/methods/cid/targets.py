@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key
 from ml_collections import ConfigDict
 
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
@@ -144,7 +144,7 @@ def sample_centers(
     centers: Float[Array, "b p 2"],
     valid: Bool[Array, "b p"],
     area: Float[Array, "b p"],
-    keys: PRNGKeyArray,
+    keys: Key[AnyArray, " b"],
     size: Size,
     config: ConfigDict,
 ) -> tuple[Int[Array, "b p 2"], Bool[Array, "b p"]]:
@@ -234,7 +234,7 @@ def _gaussian(
     return jnp.where(jnp.abs(distance) <= radius, value, 0)
 
 
-def _choose(instances: Instances, key: PRNGKeyArray, most: int) -> Instances:
+def _choose(instances: Instances, key: Key[AnyArray, ""], most: int) -> Instances:
     """Of instances [b, p] those that there are, [n]; of more than `most` a random choice."""
     count = instances.valid.size
     flat = jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), instances)
