@@ -4,8 +4,8 @@
 
 For one view of one image of --size pixels (config.eval.input_size squared unless given). What
 is done for each person (PINet's PR, CID's GFD) counts for config.eval.max_peaks proposals a part,
-the most there can be. docs/tools.md says what "GFLOPs" of papers and of XLA are. Only shapes are traced: it takes seconds and little memory
-whatever the size.
+the most there can be. docs/tools.md says what "GFLOPs" of papers and of XLA are. Only shapes are
+traced: it takes seconds and little memory whatever the size.
 """
 
 import pathlib

@@ -7,8 +7,7 @@ Nothing outside knows which method runs. A method is a module with these names:
     check(config)          UserError for choices of the config that it cannot work with
     person_area            the area of people that config.targets.area names, in training
     targets_of             what its maps should be for a training batch, in which each image has
-                           a `key` for what is drawn at random; they have keypoint_heatmaps,
-                           part_heatmaps and of_image(row), to be looked at
+                           a `key` for what is drawn at random
     count_batch            what the losses of targets are divided by
     train_loss             the training loss of a batch, or of a part of one
     find_candidates        scored poses in images, before suppression

@@ -5,21 +5,5 @@ from pinet_jax.methods.cid.candidates import check, find_candidates, inspect, pa
 from pinet_jax.methods.cid.cost import counted_for, network_cost
 from pinet_jax.methods.cid.losses import count_batch, train_loss
 from pinet_jax.methods.cid.network import CID, build
-from pinet_jax.methods.cid.targets import targets_of
+from pinet_jax.methods.cid.targets import show_targets, targets_of
 from pinet_jax.methods.pinet.targets import person_area
-
-__all__ = [
-    "CID",
-    "build",
-    "check",
-    "count_batch",
-    "counted_for",
-    "find_candidates",
-    "inspect",
-    "network_cost",
-    "parts",
-    "person_area",
-    "released",
-    "targets_of",
-    "train_loss",
-]

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.data import AnyArray, Batch
+from pinet_jax.methods.shown_targets import ShownTargets
 
 Size = tuple[int, int]  # height and width of the heatmaps, pixels
 
@@ -32,12 +33,12 @@ class Instances:
         valid: whether there is an instance.
     """
 
-    image: Int[AnyArray, " n"]
-    centers: Int[AnyArray, "n 2"]
-    points: Int[AnyArray, "n k 2"]
-    labelled: Bool[AnyArray, "n k"]
-    radius: Int[AnyArray, " n"]
-    valid: Bool[AnyArray, " n"]
+    image: Int[AnyArray, "*n"]
+    centers: Int[AnyArray, "*n 2"]
+    points: Int[AnyArray, "*n k 2"]
+    labelled: Bool[AnyArray, "*n k"]
+    radius: Int[AnyArray, "*n"]
+    valid: Bool[AnyArray, "*n"]
 
 
 @struct.dataclass
@@ -54,53 +55,61 @@ class Targets:
     region_mask: Bool[AnyArray, "*b h w"]
     instances: Instances
 
-    def of_image(self, row: int) -> "Targets":
-        """Those of one image, without the batch axis and with its own instances; outside jit."""
-        own = self.instances.valid & (self.instances.image == row)
-        instances = jax.tree.map(lambda array: array[own], self.instances)
-        return Targets(self.heatmaps[row], self.region_mask[row], instances)
-
-    @property
-    def keypoint_heatmaps(self) -> Float[AnyArray, "*b h w k"]:
-        """Those of keypoints alone."""
-        return self.heatmaps[..., :-1]
-
-    @property
-    def part_heatmaps(self) -> Float[AnyArray, "*b h w 1"]:
-        """That of centres: the one part is the whole person."""
-        return self.heatmaps[..., -1:]
-
 
 def targets_of(model: Any, batch: Batch, config: ConfigDict) -> Targets:
     """Renders the targets of a batch as of `pinet_jax.data`, with a `key` for each image."""
+    persons = _persons(batch, config)
+    choice = jax.random.fold_in(batch["key"][0], 1)  # apart from what moves the first's centres
+    return Targets(
+        heatmaps=_everybodys_heatmaps(batch, persons, config),
+        region_mask=batch["region_mask"],
+        instances=_choose(persons, choice, config.targets.max_instances),
+    )
+
+
+def show_targets(batch: Batch, config: ConfigDict) -> ShownTargets:
+    """The targets of a training batch as pictures show them, of all instances."""
+    size = batch["region_mask"].shape[1:]
+    persons = _persons(batch, config)
+    heatmaps = _everybodys_heatmaps(batch, persons, config)
+    own = jax.vmap(lambda instances: instance_heatmaps(instances, size))(persons).max(-1)
+    read = jnp.concatenate([persons.centers * HEATMAP_STRIDE, persons.valid[..., None]], -1)
+    return ShownTargets(
+        keypoint_heatmaps=heatmaps[..., :-1],
+        part_heatmaps=heatmaps[..., -1:],
+        centers=read[:, :, None].astype(jnp.float32),
+        offsets=None,
+        offset_weights=None,
+        person_heatmaps=own * persons.valid[..., None, None],
+    )
+
+
+def _persons(batch: Batch, config: ConfigDict) -> Instances:
+    """All persons as instances, [b, p], not valid where they train no heatmaps of their own."""
     settings = config.targets
     size = batch["region_mask"].shape[1:]
-    points = batch["keypoints"] / jnp.array([HEATMAP_STRIDE, HEATMAP_STRIDE, 1.0])
+    points = batch["keypoints"][..., :2] / HEATMAP_STRIDE
     real = batch["area"] > 0
-    labelled = (points[..., 2] > 0) & real[..., None]
-    centers = person_centers(points[..., :2], labelled)
-    has_center = labelled.any(-1) & (batch["area"] >= settings.min_area)
-    radius = box_radius(batch["corners"] / HEATMAP_STRIDE, size, settings.min_box_overlap)
-    with_center = jnp.concatenate([points[..., :2], centers[:, :, None]], 2)
-    drawn = jnp.concatenate([labelled, has_center[..., None]], -1)
-    keys = jax.vmap(jax.random.split)(batch["key"])
-    sampled, taken = sample_centers(centers, has_center, batch["area"], keys[:, 0], size, settings)
-    return Targets(
-        heatmaps=_everybodys_heatmaps(with_center, drawn, radius, size),
-        region_mask=batch["region_mask"],
-        instances=_choose(
-            Instances(
-                image=jnp.broadcast_to(jnp.arange(len(real))[:, None], real.shape),
-                centers=sampled,
-                points=_truncate(points[..., :2], size),
-                labelled=labelled,
-                radius=radius,
-                valid=taken,
-            ),
-            keys[0, 1],
-            settings.max_instances,
-        ),
+    labelled = (batch["keypoints"][..., 2] > 0) & real[..., None]
+    centers = person_centers(points, labelled)
+    has_center = _has_center(labelled, batch["area"], config)
+    sampled, valid = sample_centers(
+        centers, has_center, batch["area"], batch["key"], size, settings
     )
+    return Instances(
+        image=jnp.broadcast_to(jnp.arange(len(real))[:, None], real.shape),
+        centers=sampled,
+        points=_truncate(points, size),
+        labelled=labelled,
+        radius=box_radius(batch["corners"] / HEATMAP_STRIDE, size, settings.min_box_overlap),
+        valid=valid,
+    )
+
+
+def _has_center(
+    labelled: Bool[Array, "b p k"], area: Float[AnyArray, "b p"], config: ConfigDict
+) -> Bool[Array, "b p"]:
+    return labelled.any(-1) & (area >= config.targets.min_area)
 
 
 def person_centers(
@@ -197,19 +206,20 @@ def _inside(pixel: Int[Array, "*n 2"], size: Size) -> Bool[Array, "*n"]:
 
 
 def _everybodys_heatmaps(
-    points: Float[Array, "b p n 2"],
-    drawn: Bool[Array, "b p n"],
-    radius: Int[Array, "b p"],
-    size: Size,
+    batch: Batch, persons: Instances, config: ConfigDict
 ) -> Float[Array, "b h w n"]:
-    """Maximum over persons of the Gaussian about each point."""
-    pixel = _truncate(points, size)
-    rows, columns = _gaussians(pixel, radius, size)
+    """Maximum over persons of the Gaussians about their keypoints and, last, their centres."""
+    size = batch["region_mask"].shape[1:]
+    centers = person_centers(batch["keypoints"][..., :2] / HEATMAP_STRIDE, persons.labelled)
+    pixel = jnp.concatenate([persons.points, _truncate(centers, size)[:, :, None]], 2)
+    has_center = _has_center(persons.labelled, batch["area"], config)
+    drawn = jnp.concatenate([persons.labelled, has_center[..., None]], -1)
+    rows, columns = _gaussians(pixel, persons.radius, size)
     rows = rows * (drawn & _inside(pixel, size))[:, :, None]
     # Person by person, as in pinet/targets.py: [b, p, h, w, n] is never in memory.
     return functools.reduce(
         jnp.maximum,
-        (rows[:, p, :, None] * columns[:, p, None] for p in range(points.shape[1])),
+        (rows[:, p, :, None] * columns[:, p, None] for p in range(pixel.shape[1])),
     )
 
 

@@ -7,21 +7,5 @@ from pinet_jax.methods.dekr import released
 from pinet_jax.methods.dekr.candidates import check, find_candidates, inspect, parts
 from pinet_jax.methods.dekr.cost import counted_for, network_cost
 from pinet_jax.methods.dekr.network import DEKR, build
-from pinet_jax.methods.dekr.targets import person_area, targets_of
+from pinet_jax.methods.dekr.targets import person_area, show_targets, targets_of
 from pinet_jax.methods.pinet import count_batch, train_loss
-
-__all__ = [
-    "DEKR",
-    "build",
-    "check",
-    "count_batch",
-    "counted_for",
-    "find_candidates",
-    "inspect",
-    "network_cost",
-    "parts",
-    "person_area",
-    "released",
-    "targets_of",
-    "train_loss",
-]

@@ -1,11 +1,13 @@
 """Training targets: PINet's for the whole person as the one part, with DEKR's centres and areas."""
 
-import flax.linen as nn
+from typing import Any
+
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from pinet_jax.data import AnyArray
+from pinet_jax.data import AnyArray, Batch
 from pinet_jax.methods.pinet.targets import Targets, part_centers, render
+from pinet_jax.methods.shown_targets import ShownTargets
 
 
 def person_area(
@@ -32,14 +34,26 @@ def person_area(
     return ((keypoints[..., :2] * labelled).max(-2) ** 2).sum(-1)
 
 
-def targets_of(model: nn.Module, batch: dict[str, Array], config: ConfigDict) -> Targets:
+def targets_of(model: Any, batch: Batch, config: ConfigDict) -> Targets:
     """The targets of a batch (see pinet_jax/data.py)."""
     centers = person_centers(batch, config)
     persons = batch["keypoints"], centers, batch["area"], batch["region_mask"]
     return render(*persons, config.targets, config.targets.center_sigma)
 
 
-def person_centers(batch: dict[str, Array], config: ConfigDict) -> Float[Array, "b p 1 3"]:
+def show_targets(batch: Batch, config: ConfigDict) -> ShownTargets:
+    """The targets of a training batch as pictures show them."""
+    targets = targets_of(None, batch, config)
+    return ShownTargets(
+        keypoint_heatmaps=targets.keypoint_heatmaps,
+        part_heatmaps=targets.part_heatmaps,
+        centers=person_centers(batch, config),
+        offsets=targets.offsets,
+        offset_weights=targets.offset_weights,
+    )
+
+
+def person_centers(batch: Batch, config: ConfigDict) -> Float[Array, "b p 1 3"]:
     """The mean of each person's labelled keypoints, those outside the map included.
 
     A person has none whose annotated area, before augmentation, is below targets.min_area.

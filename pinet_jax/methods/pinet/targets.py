@@ -43,10 +43,6 @@ class Targets:
     offsets: Float[AnyArray, "*b h w s k 2"]
     offset_weights: Float[AnyArray, "*b h w s k"]
 
-    def of_image(self, row: int) -> "Targets":
-        """Those of one image, without the batch axis."""
-        return jax.tree.map(lambda array: array[row], self)
-
 
 def is_released(convention: str) -> bool:
     """Whether targets follow the released code, not the paper."""

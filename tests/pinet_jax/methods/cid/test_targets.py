@@ -167,10 +167,18 @@ def test_of_too_many_instances_a_random_choice_is_trained_on():
     assert enough.valid.sum() == 8  # and one place is left
 
 
-def test_targets_of_an_image():
-    found = render(make_batch(seed=10, images=3, persons=2))
-    one = found.of_image(2)
-    assert one.keypoint_heatmaps.shape == (SIDE, SIDE, 17)
-    assert one.part_heatmaps.shape == (SIDE, SIDE, 1)
-    np.testing.assert_array_equal(one.instances.centers, found.instances.centers[4:])
-    assert len(found.of_image(0).instances.valid) == 0
+def test_targets_as_pictures_show_them():
+    batch, config = make_batch(seed=10, images=3, persons=2), tiny.config()
+    found, shown = render(batch), targets.show_targets(batch, config)
+    np.testing.assert_array_equal(shown.keypoint_heatmaps, found.heatmaps[..., :-1])
+    np.testing.assert_array_equal(shown.part_heatmaps, found.heatmaps[..., -1:])
+    instances = found.instances
+    own = np.asarray(targets.instance_heatmaps(instances, (SIDE, SIDE))).max(-1)
+    for place in range(6):
+        row = np.asarray(shown.centers).reshape(6, 3)[place]
+        assert row[2] == instances.valid[place]
+        if row[2]:
+            np.testing.assert_array_equal(row[:2], 4 * instances.centers[place])
+        wanted = own[place] * instances.valid[place]
+        np.testing.assert_array_equal(shown.person_heatmaps.reshape(6, SIDE, SIDE)[place], wanted)
+    assert instances.valid.sum() == 4
