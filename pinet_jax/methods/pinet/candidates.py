@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int32, Shaped, UInt8
 from ml_collections import ConfigDict
@@ -111,7 +112,7 @@ def find_candidates(
 
 
 def inspect(
-    model: PINet,
+    model: nn.Module,
     variables: Variables,
     images: tuple[UInt8[Array, "b _ _ 3"], ...],
     to_image: Float[Array, "b 2 3"],
@@ -122,7 +123,7 @@ def inspect(
     """All scored poses before suppression, with the maps they were read from.
 
     Args:
-        model: as built from the config.
+        model: PINet, or another with its maps, as built from the config.
         variables: {"params", "batch_stats"}.
         images: network inputs, one array a scale of config.eval.scales.
         to_image: affine maps from network-input pixels of scale 1 to image pixels.
@@ -150,7 +151,7 @@ def inspect(
 
 
 def one_scale(
-    model: PINet,
+    model: nn.Module,
     variables: Variables,
     images: Float[Array, "b h w 3"],
     config: ConfigDict,
@@ -193,7 +194,7 @@ def one_scale(
 
 
 def view_maps(
-    model: PINet,
+    model: nn.Module,
     variables: Variables,
     images: Float[Array, "b h w 3"],
     config: ConfigDict,
@@ -278,7 +279,7 @@ def _average_views(x: Array, mirror: Mirror | None, mirrored: Callable[[Mirror, 
 
 
 def _propose(
-    model: PINet,
+    model: nn.Module,
     variables: Variables,
     maps: Maps,
     centers: Int32[Array, "b s p 2"],

@@ -151,11 +151,11 @@ def test_targets():
     assert config.center_sigma == want["center_sigma_in_effect"]
     to_input = [4, 4, 1]
     keypoints, centers, area = (
-        x[None].astype(np.float32)
+        jnp.array(x[None], jnp.float32)
         for x in (want["keypoints_xyv"] * to_input, want["centers_xyv"] * to_input, want["area"])
     )
     size = int(want["output_size"])
-    everywhere = np.ones((1, size, size), bool)
+    everywhere = jnp.ones((1, size, size), bool)
     found = render(keypoints, centers[:, :, None], area, everywhere, config, config.center_sigma)
     heatmaps = joined(found.keypoint_heatmaps[0], found.part_heatmaps[0])
     np.testing.assert_allclose(heatmaps, want["heatmaps"], atol=1e-6)
@@ -170,12 +170,13 @@ def test_targets():
 def test_centers_and_areas_of_annotations():
     want = golden.arrays("joints")
     keypoints = want["keypoints_xyv"].astype(np.float32)
-    area = targets.person_area(keypoints, None, None, "released")
+    nothing = np.zeros((6, 4)), np.zeros(6)
+    area = targets.person_area(keypoints, *nothing, "released")
     np.testing.assert_allclose(area, want["released_area"], rtol=1e-5)
     batch = {
-        "keypoints": keypoints[None],
-        "area": np.ones((1, 6), np.float32),
-        "annotation_area": want["annotation_area"][None].astype(np.float32),
+        "keypoints": jnp.array(keypoints[None]),
+        "area": jnp.ones((1, 6)),
+        "annotation_area": jnp.array(want["annotation_area"][None], jnp.float32),
     }
     found = np.asarray(targets.person_centers(batch, load_config("dekr_coco")))[0, :, 0]
     released = want["joints_with_center_xyv"][:, 17]
@@ -186,9 +187,9 @@ def test_centers_and_areas_of_annotations():
 
 
 def test_boxes_give_the_papers_area():
-    boxes, segments = np.array([[3.0, 4.0, 10.0, 20.0]]), np.array([120.0])
-    assert targets.person_area(None, boxes, segments, "box") == [500]
-    assert targets.person_area(None, boxes, segments, "segment") == [120]
+    person = np.zeros((1, 17, 3)), np.array([[3.0, 4.0, 10.0, 20.0]]), np.array([120.0])
+    assert targets.person_area(*person, "box") == [500]
+    assert targets.person_area(*person, "segment") == [120]
 
 
 def test_a_training_step():
@@ -247,7 +248,7 @@ def test_a_keypoint_that_nobody_has_trains_nothing():
 
 
 def test_the_mirrored_view_keeps_its_last_columns():
-    image = jnp.arange(6.0)[None, None, :, None]
+    image = jnp.arange(6.0)[None, None, :, None].repeat(3, -1)
     np.testing.assert_array_equal(
         candidates.mirrored_view(image, 3)[0, 0, :, 0], [2, 1, 0, 2, 1, 0]
     )
