@@ -1,14 +1,14 @@
 """Keys for what a training draws at random, the same however its batches are divided."""
 
 import jax
-from jaxtyping import Int, Key
+from jaxtyping import Array, Int, Key
 
 from pinet_jax.data import AnyArray
 
 
 def image_keys(
     seed: int, step: Int[AnyArray, ""] | int, numbers: Int[AnyArray, " b"]
-) -> Key[AnyArray, " b"]:
+) -> Key[Array, " b"]:
     """A key for each image of a training step.
 
     Args:

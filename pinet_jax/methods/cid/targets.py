@@ -153,7 +153,7 @@ def sample_centers(
     centers: Float[Array, "b p 2"],
     valid: Bool[Array, "b p"],
     area: Float[Array, "b p"],
-    keys: Key[AnyArray, " b"],
+    keys: Key[Array, " b"],
     size: Size,
     config: ConfigDict,
 ) -> tuple[Int[Array, "b p 2"], Bool[Array, "b p"]]:
@@ -244,7 +244,7 @@ def _gaussian(
     return jnp.where(jnp.abs(distance) <= radius, value, 0)
 
 
-def _choose(instances: Instances, key: Key[AnyArray, ""], most: int) -> Instances:
+def _choose(instances: Instances, key: Key[Array, ""], most: int) -> Instances:
     """Of instances [b, p] those that there are, [n]; of more than `most` a random choice."""
     count = instances.valid.size
     flat = jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), instances)
