@@ -138,8 +138,8 @@ def read_people(
     model: CID,
     variables: Variables,
     maps: Maps,
-    centers: Int32[Array, "b n 2"],
-    valid: Bool[Array, "b n"],
+    centers: Int32[AnyArray, "b n 2"],
+    valid: Bool[AnyArray, "b n"],
     config: ConfigDict,
 ) -> tuple[Float[Array, "b n k 2"], Float[Array, "b n k"]]:
     """The pose at each centre, (x, y) in network-input pixels, and its heatmaps' values.
@@ -201,12 +201,12 @@ def read_pose(
     return _to_input(points), value(index)
 
 
-def _to_input(points: Float[Array, "*n 2"]) -> Float[Array, "*n 2"]:
+def _to_input(points: Float[AnyArray, "*n 2"]) -> Float[Array, "*n 2"]:
     return HEATMAP_STRIDE * points + MIDDLE
 
 
 def _average_views(
-    maps: Float[Array, "v h w c"], order: Sequence[int] | None
+    maps: Float[AnyArray, "v h w c"], order: Sequence[int] | None
 ) -> Float[Array, "b h w c"]:
     """Maps of both views averaged; `order` takes the mirrored ones' channels to the others'."""
     if order is None:
@@ -217,9 +217,9 @@ def _average_views(
 
 def _in_image(
     found: ScaleCandidates,
-    heat: Float[Array, "b n k"],
+    heat: Float[AnyArray, "b n k"],
     scale: float,
-    to_image: Float[Array, "b 2 3"],
+    to_image: Float[AnyArray, "b 2 3"],
 ) -> Candidates:
     """Candidates of a scale in image pixels, their keypoints scored r = heat * centre score."""
 

@@ -24,10 +24,10 @@ class Counts(NamedTuple):
         instances: number of them.
     """
 
-    parts: Float[Array, ""]
-    points: Float[Array, ""]
-    instance_points: Float[Array, ""]
-    instances: Float[Array, ""]
+    parts: Float[AnyArray, ""]
+    points: Float[AnyArray, ""]
+    instance_points: Float[AnyArray, ""]
+    instances: Float[AnyArray, ""]
 
 
 def focal_loss(
@@ -142,7 +142,7 @@ def _counted(instances: Instances) -> Bool[Array, "n 1 1 k"]:
     return (instances.labelled & instances.valid[:, None])[:, None, None]
 
 
-def _vectors(features: Float[Array, "b h w f"], instances: Instances) -> Float[Array, "n f"]:
+def _vectors(features: Float[AnyArray, "b h w f"], instances: Instances) -> Float[Array, "n f"]:
     """f of each instance, in float32."""
     x, y = instances.centers[:, 0], instances.centers[:, 1]
     return features[instances.image, y, x].astype(jnp.float32)
@@ -151,8 +151,8 @@ def _vectors(features: Float[Array, "b h w f"], instances: Instances) -> Float[A
 def _own_loss(
     model: nn.Module,
     variables: Any,
-    reduced: Float[Array, "b h w c"],
-    vectors: Float[Array, "n f"],
+    reduced: Float[AnyArray, "b h w c"],
+    vectors: Float[AnyArray, "n f"],
     instances: Instances,
     exponents: tuple[int, int],
 ) -> Float[Array, ""]:

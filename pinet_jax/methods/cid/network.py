@@ -39,12 +39,12 @@ class Maps:
         reduced: G, F in few channels, of which each instance's heatmaps are made.
     """
 
-    features: Float[Array, "b h w f"]
-    heatmaps: Float[Array, "b h w n"]
-    reduced: Float[Array, "b h w c"]
+    features: Float[AnyArray, "b h w f"]
+    heatmaps: Float[AnyArray, "b h w n"]
+    reduced: Float[AnyArray, "b h w c"]
 
 
-def scores(logits: Float[Array, "*n"]) -> Float[Array, "*n"]:
+def scores(logits: Float[AnyArray, "*n"]) -> Float[Array, "*n"]:
     """Sigmoid, kept away from 0 and 1."""
     return jnp.clip(jax.nn.sigmoid(logits), LEAST_SCORE, 1 - LEAST_SCORE)
 
@@ -64,7 +64,7 @@ class IIA(nn.Module):
     num_keypoints: int
 
     @nn.compact
-    def __call__(self, features: Float[Array, "b h w f"]) -> Float[Array, "b h w n"]:
+    def __call__(self, features: Float[AnyArray, "b h w f"]) -> Float[Array, "b h w n"]:
         """Scores in float32, the centre's last."""
         return scores(_heatmap_head(self.num_keypoints + 1, "heatmaps")(features))
 

@@ -107,7 +107,7 @@ def _persons(batch: Batch, config: ConfigDict) -> Instances:
 
 
 def _has_center(
-    labelled: Bool[Array, "b p k"], area: Float[AnyArray, "b p"], config: ConfigDict
+    labelled: Bool[AnyArray, "b p k"], area: Float[AnyArray, "b p"], config: ConfigDict
 ) -> Bool[Array, "b p"]:
     return labelled.any(-1) & (area >= config.targets.min_area)
 
@@ -150,9 +150,9 @@ def gaussian_radius(
 
 
 def sample_centers(
-    centers: Float[Array, "b p 2"],
-    valid: Bool[Array, "b p"],
-    area: Float[Array, "b p"],
+    centers: Float[AnyArray, "b p 2"],
+    valid: Bool[AnyArray, "b p"],
+    area: Float[AnyArray, "b p"],
     keys: Key[Array, " b"],
     size: Size,
     config: ConfigDict,
@@ -194,13 +194,13 @@ def instance_heatmaps(instances: Instances, size: Size) -> Float[Array, "n h w k
     return rows[:, :, None] * columns[:, None]
 
 
-def _truncate(points: Float[Array, "*n 2"], size: Size) -> Int[Array, "*n 2"]:
+def _truncate(points: Float[AnyArray, "*n 2"], size: Size) -> Int[Array, "*n 2"]:
     """Whole pixels, towards zero as released; far points stay just outside the map."""
     height, width = size
     return jnp.clip(points, -1, jnp.array([width, height])).astype(jnp.int32)
 
 
-def _inside(pixel: Int[Array, "*n 2"], size: Size) -> Bool[Array, "*n"]:
+def _inside(pixel: Int[AnyArray, "*n 2"], size: Size) -> Bool[Array, "*n"]:
     height, width = size
     return ((pixel >= 0) & (pixel < jnp.array([width, height]))).all(-1)
 
@@ -224,7 +224,7 @@ def _everybodys_heatmaps(
 
 
 def _gaussians(
-    pixel: Int[Array, "*m n 2"], radius: Int[Array, "*m"], size: Size
+    pixel: Int[AnyArray, "*m n 2"], radius: Int[AnyArray, "*m"], size: Size
 ) -> tuple[Float[Array, "*m h n"], Float[Array, "*m w n"]]:
     """Rows and columns of Gaussians, 1 at their pixel and 0 beyond the radius."""
     height, width = size
@@ -235,7 +235,7 @@ def _gaussians(
 
 
 def _gaussian(
-    pixel: Int[Array, "*m n"], radius: Int[Array, "*m"], length: int
+    pixel: Int[AnyArray, "*m n"], radius: Int[AnyArray, "*m"], length: int
 ) -> Float[Array, "*m length n"]:
     distance = jnp.arange(length)[:, None] - pixel[..., None, :]
     radius = radius[..., None, None]
