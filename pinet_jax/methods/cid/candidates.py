@@ -169,7 +169,9 @@ def read_people(
 
     keypoints = model.num_keypoints
     nobody = jnp.zeros((images, count, keypoints, 2)), jnp.zeros((images, count, keypoints))
-    return jax.lax.fori_loop(0, valid.sum(1).max(), read, nobody)
+    poses, heat = jax.lax.fori_loop(0, valid.sum(1).max(), read, nobody)
+    # So that what is read for an image does not depend on how many people others have.
+    return jnp.where(valid[..., None, None], poses, 0), jnp.where(valid[..., None], heat, 0)
 
 
 def smoothed(maps: Float[AnyArray, "b h w c"], side: int) -> Float[Array, "b h w c"]:
@@ -188,7 +190,7 @@ def read_pose(
     y, not at the border.
     """
     batch, height, width, keypoints = heatmaps.shape
-    flat = heatmaps.reshape(batch, height * width, keypoints)
+    flat = jnp.asarray(heatmaps).reshape(batch, height * width, keypoints)
     index = flat.argmax(1)
     x, y = index % width, index // width
 

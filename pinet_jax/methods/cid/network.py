@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
 from pinet_jax.backbones import hrnet
-from pinet_jax.backbones.hrnet import HRNet
 from pinet_jax.backbones.layers import RELEASED_CONV_INIT, Conv
 from pinet_jax.config import check_choices
 from pinet_jax.data import AnyArray
@@ -141,7 +140,7 @@ class CID(nn.Module):
         conv_init: key of INITS.
     """
 
-    backbone: HRNet
+    backbone: nn.Module
     num_keypoints: int
     channels: int
     reach: float

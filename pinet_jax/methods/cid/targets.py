@@ -88,14 +88,12 @@ def _persons(batch: Batch, config: ConfigDict) -> Instances:
     """All persons as instances, [b, p], not valid where they train no heatmaps of their own."""
     settings = config.targets
     size = batch["region_mask"].shape[1:]
-    points = batch["keypoints"][..., :2] / HEATMAP_STRIDE
-    real = batch["area"] > 0
-    labelled = (batch["keypoints"][..., 2] > 0) & real[..., None]
+    keypoints, area = jnp.asarray(batch["keypoints"]), jnp.asarray(batch["area"])
+    points, real = keypoints[..., :2] / HEATMAP_STRIDE, area > 0
+    labelled = (keypoints[..., 2] > 0) & real[..., None]
     centers = person_centers(points, labelled)
-    has_center = _has_center(labelled, batch["area"], config)
-    sampled, valid = sample_centers(
-        centers, has_center, batch["area"], batch["key"], size, settings
-    )
+    has_center = _has_center(labelled, area, config)
+    sampled, valid = sample_centers(centers, has_center, area, batch["key"], size, settings)
     return Instances(
         image=jnp.broadcast_to(jnp.arange(len(real))[:, None], real.shape),
         centers=sampled,
