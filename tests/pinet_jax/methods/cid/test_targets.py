@@ -170,8 +170,8 @@ def test_of_too_many_instances_a_random_choice_is_trained_on():
 def test_targets_as_pictures_show_them():
     batch, config = make_batch(seed=10, images=3, persons=2), tiny.config()
     found, shown = render(batch), targets.show_targets(batch, config)
-    np.testing.assert_array_equal(shown.keypoint_heatmaps, found.heatmaps[..., :-1])
-    np.testing.assert_array_equal(shown.part_heatmaps, found.heatmaps[..., -1:])
+    np.testing.assert_allclose(shown.keypoint_heatmaps, found.heatmaps[..., :-1], atol=1e-6)
+    np.testing.assert_allclose(shown.part_heatmaps, found.heatmaps[..., -1:], atol=1e-6)
     instances = found.instances
     own = np.asarray(targets.instance_heatmaps(instances, (SIDE, SIDE))).max(-1)
     for place in range(6):
@@ -180,5 +180,6 @@ def test_targets_as_pictures_show_them():
         if row[2]:
             np.testing.assert_array_equal(row[:2], 4 * instances.centers[place])
         wanted = own[place] * instances.valid[place]
-        np.testing.assert_array_equal(shown.person_heatmaps.reshape(6, SIDE, SIDE)[place], wanted)
+        found_here = shown.person_heatmaps.reshape(6, SIDE, SIDE)[place]
+        np.testing.assert_allclose(found_here, wanted, atol=1e-6)
     assert instances.valid.sum() == 4
