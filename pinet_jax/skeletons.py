@@ -220,6 +220,12 @@ def of(config: ConfigDict) -> Skeleton:
     return get(config.dataset.skeleton)
 
 
+def with_keypoints(count: int | None, config: ConfigDict) -> Skeleton | None:
+    """The likeliest skeleton of so many keypoints: the config's own, or a known one."""
+    likely = (COCO, CROWDPOSE, of(config))  # the last of a count wins
+    return {skeleton.num_keypoints: skeleton for skeleton in likely}.get(count)
+
+
 def use(config: ConfigDict, skeleton: Skeleton) -> None:
     """Makes `skeleton` that of an unlocked config; UserError if its name is another's."""
     if skeleton != _SKELETONS.get(skeleton.name, skeleton):
