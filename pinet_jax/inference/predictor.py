@@ -1,5 +1,6 @@
 """Images in, people out: the library's front door."""
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +18,10 @@ from pinet_jax.inference.network_input import NetworkInput, eval_size, plan_batc
 from pinet_jax.inference.predict import predict_here
 from pinet_jax.methods.variables import check_whole
 from pinet_jax.runtime import devices
+from pinet_jax.runtime.waiting import explained
 from pinet_jax.weights import reading
+
+COMPILING = "compiling the prediction of {} x {} pixels, some seconds the first time"
 
 
 class Predictor:
@@ -47,6 +51,7 @@ class Predictor:
         method.check(config)
         self.config = config
         self.compile_count = 0
+        self._sizes: set[tuple[int, int]] = set()  # that it has met
         mesh, shared, split = devices.local_mesh(), PartitionSpec(), PartitionSpec(devices.AXIS)
         self._num_devices = mesh.size
         self._variables = jax.device_put(dict(variables), NamedSharding(mesh, shared))
@@ -105,8 +110,16 @@ class Predictor:
         """
         count = len(to_image)
         batch = _pad((images, to_image), -count % self._num_devices)
-        people = self._run(self._variables, *jax.device_put(batch, self._split))
+        with self._saying_that_it_compiles(images[0].shape[1:3]):
+            people = self._run(self._variables, *jax.device_put(batch, self._split))
         return people if len(people.valid) == count else jax.tree.map(lambda x: x[:count], people)
+
+    def _saying_that_it_compiles(self, size: tuple[int, int]) -> contextlib.AbstractContextManager:
+        """Explains why the first images of a network size, (height, width), take so long."""
+        if size in self._sizes:
+            return contextlib.nullcontext()
+        self._sizes.add(size)
+        return explained(COMPILING.format(*size))
 
     def _batches(self, images: Sequence[np.ndarray]) -> list[list[int]]:
         """Indices of images that go through the network together."""

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 
 import jax
@@ -74,6 +75,25 @@ def test_an_image_alone_gives_what_it_gives_among_others(predictor, people):
 def test_images_come_back_in_their_own_order(predictor, people):
     for found, reversed_found in zip(people, predictor(IMAGES[::-1])[::-1], strict=True):
         np.testing.assert_array_equal(found.keypoints, reversed_found.keypoints)
+
+
+def test_a_compilation_that_takes_long_is_explained_once_a_network_size(
+    config, variables, monkeypatch
+):
+    said = []
+
+    def note(text):
+        said.append(text)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr("pinet_jax.inference.predictor.explained", note)
+    predictor = Predictor(config, variables)
+    predictor(IMAGES)
+    predictor(IMAGES)
+    assert sorted(text[:45] for text in said) == [
+        "compiling the prediction of 128 x 64 pixels, ",
+        "compiling the prediction of 64 x 128 pixels, ",
+    ]
 
 
 def test_one_compilation_a_network_size(predictor, people):
