@@ -38,7 +38,7 @@ class People:
         return jax.tree.map(lambda array: array[row][valid], self)
 
 
-def pose_area(poses: Float[AnyArray, "*n k 2"]) -> Float[Array, "*n"]:
+def pose_area(poses: Float[AnyArray, "*n k 2"]) -> Float[AnyArray, "*n"]:
     """Area of the box around each pose's keypoints."""
     return (poses.max(-2) - poses.min(-2)).prod(-1)
 

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
+from pinet_jax.config import with_fields
 from pinet_jax.methods.dekr.network import DEKR
 from pinet_jax.methods.pinet import candidates as pinet
 from pinet_jax.methods.pinet.candidates import Candidates, Evidence
@@ -48,9 +49,20 @@ def inspect(
     """All scored poses before suppression, with the maps they were read from.
 
     Reading both views' offsets at a peak and averaging the poses is averaging the views'
-    maps of poses first, as the released code does. Arguments as of `pinet.inspect`.
+    maps of poses first, as the released code does. Candidates come by falling scale, the order
+    that its suppression goes in; maps in the order of the config. Arguments as of
+    `pinet.inspect`.
     """
-    return pinet.inspect(model, variables, images, to_image, config, mirrored_view, heat)
+    scales = tuple(config.eval.scales)
+    order = sorted(range(len(scales)), key=lambda number: -scales[number])
+    falling = with_fields(config, {"eval.scales": tuple(scales[number] for number in order)})
+    images = tuple(images[number] for number in order)
+    seen = pinet.inspect(model, variables, images, to_image, falling, mirrored_view, heat)
+    keypoint_maps, part_maps = (
+        tuple(maps[order.index(number)] for number in range(len(scales)))
+        for maps in (seen.keypoint_heatmaps, seen.part_heatmaps)
+    )
+    return Evidence(keypoint_maps, part_maps, seen.candidates)
 
 
 def mirrored_view(images: Float[Array, "b h w 3"], shift: int) -> Float[Array, "b h w 3"]:

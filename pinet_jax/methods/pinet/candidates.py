@@ -140,8 +140,6 @@ def inspect(
     found = [
         _move(f, lambda p, s=s: p * HEATMAP_STRIDE / s) for f, s in zip(found, scales, strict=True)
     ]
-    largest_first = sorted(range(len(scales)), key=lambda number: -scales[number])
-    found = [found[number] for number in largest_first]
     found = jax.tree.map(lambda *arrays: jnp.concatenate(arrays, 1), *found)
     size = tuple(round(side / scales[0]) for side in images[0].shape[1:3])
     r_k = read_heat(heatmaps, scales, found.poses, size)
