@@ -111,4 +111,17 @@ def get_config() -> ConfigDict:
     config.eval.max_detections = 20  # scored an image
     # Of a person's box with its nearest: edges of the intervals that AP is told by.
     config.eval.iou_intervals = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)
+
+    config.tracking = ConfigDict()
+    config.tracking.method = "correspondences"  # oks | flow | correspondences
+    config.tracking.max_people = 80  # people of a frame, and live tracks
+    config.tracking.max_age = 15  # frames that a track unseen stays live; 0: none
+    config.tracking.valid_score = 0.1  # joints of a lower score are not there
+    config.tracking.min_joints = 2  # valid ones of a person that is linked or born
+    config.tracking.view_size = 512  # pixels; the long side of a frame as the method sees it
+    config.tracking.box_margin = 10.0  # around valid joints, pixels of that view
+    config.tracking.link_oks = 0.2  # a link, a proposal or a vote has a larger OKS
+    config.tracking.final_score = 0.3  # joints of a lower score are removed at the end
+    config.tracking.min_length = 3  # frames; shorter tracks are removed at the end
+    config.tracking.merge = False  # join tracks over longer gaps; needs the whole video
     return config
