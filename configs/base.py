@@ -124,4 +124,24 @@ def get_config() -> ConfigDict:
     config.tracking.final_score = 0.3  # joints of a lower score are removed at the end
     config.tracking.min_length = 3  # frames; shorter tracks are removed at the end
     config.tracking.merge = False  # join tracks over longer gaps; needs the whole video
+    # "correspondences" alone, from here on.
+    config.tracking.weights = ""  # .npz of tools/train_correspondences.py; "": the package's
+    config.tracking.features = "own"  # or "shared": read off the model's own features
+    config.tracking.normalise = "unit"  # features; or "released", by their squared length
+    config.tracking.refinement = True  # else R is what A has in 5x5 cells
+    config.tracking.warp_score = 0.3  # tau_corr: warped joints of a smaller R are void
+    config.tracking.read_score = 0.3  # R at a detection's joints counts above it
+    config.tracking.link_box = 0.3  # a proposal has a larger mean R in the detection's box
+    config.tracking.link_read = 0.6  # and a larger sum of R at the detection's joints
+    config.tracking.remove_duplicates = True
+    config.tracking.duplicate_ratio = 0.6  # of a detection's scores to those of the matched one
+    config.tracking.recovery = True  # of people that were found a frame ago and now are not
+    config.tracking.recovery_score = 0.1  # warped joints of a smaller R do not make the crop
+    config.tracking.recovery_warped = 3  # joints that do, at least
+    config.tracking.recovery_joints = 5  # valid ones of a person recovered, at least
+    config.tracking.recovery_crop = 1.25  # side of the crop in longer sides of the box
+    config.tracking.recovery_oks = 0.8  # of a person recovered to any of the frame, at most
+    config.tracking.recovery_oks_found = 0.6  # and to those that were found
+    config.tracking.merge_gap = 60  # frames between two tracks that are merged, at most
+    config.tracking.merge_oks = 0.3  # mean OKS of the poses warped across the gap, at least
     return config
