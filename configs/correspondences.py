@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     config.stills.min_joints = 5  # seen ones of a person that is cropped
     config.stills.min_side = 48.0  # pixels of the longer side of that person's box
     config.stills.view_size = 256  # pixels
-    config.stills.crop = (0.9, 2.2)  # side in longer sides of the box; the wide ones hold crowds
+    config.stills.crop = (0.7, 2.4)  # side in longer sides of the box; the wide ones hold crowds
     config.stills.rotation = 30.0  # degrees, of each view, to either side
     config.stills.scale = (0.75, 1.4)
     config.stills.shift = 0.2  # of the side, to either side

@@ -136,7 +136,8 @@ def make_pair(still: Still, person: int, settings: ConfigDict, rng: np.random.Ge
         rng: decides everything.
     """
     box = still.boxes[person]
-    center, side = box[:2] + box[2:] / 2, box[2:].max() * rng.uniform(*settings.crop)
+    factor = np.exp(rng.uniform(*np.log(settings.crop)))
+    center, side = box[:2] + box[2:] / 2, box[2:].max() * factor
     view_a = make_view(still.image, center, side, False, settings, rng)
     flip = bool(rng.random() < settings.flip)
     view_b = make_view(still.image, center, side, flip, settings, rng)
