@@ -1,0 +1,35 @@
+"""The linker that config.tracking.method names."""
+
+from ml_collections import ConfigDict
+
+from pinet_jax import skeletons
+from pinet_jax.errors import UserError
+from pinet_jax.inference.predictor import Predictor
+from pinet_jax.tracking.flow import FlowLinker
+from pinet_jax.tracking.linkers import Linker
+from pinet_jax.tracking.oks import OksLinker
+
+NAMES = ("oks", "flow", "correspondences")
+
+
+def build(config: ConfigDict, predictor: Predictor | None) -> Linker:
+    """The linker of a config.
+
+    Args:
+        config: its `tracking` and its skeleton.
+        predictor: finds people again in crops; None where there is no model, so that nobody
+            is recovered.
+
+    Raises:
+        UserError: an unknown method, or one that cannot work with a choice of the config.
+    """
+    method, sigmas = config.tracking.method, skeletons.of(config).sigmas
+    if method == "oks":
+        return OksLinker(config.tracking, sigmas)
+    if method == "flow":
+        return FlowLinker(config.tracking, sigmas)
+    if method == "correspondences":
+        from pinet_jax.tracking import correspondences
+
+        return correspondences.build(config, predictor)
+    raise UserError(f"config.tracking.method: no method '{method}'; use one of {', '.join(NAMES)}.")
