@@ -217,5 +217,3 @@ def _shown(points: Float[np.ndarray, "*n 2"], view: View) -> Bool[np.ndarray, "*
     low, high = view.covered[:2], view.covered[2:]
     inside = np.all((points >= 0) & (points < len(view.image)), axis=-1)
     return inside & ~np.all((points >= low - 0.5) & (points < high - 0.5), axis=-1)
-
-

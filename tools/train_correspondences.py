@@ -1,6 +1,7 @@
 """Trains the correspondence network of pose tracking on still images.
 
-    tools/train_correspondences.py --config configs/correspondences.py --workdir DIR [--out FILE.npz]
+    tools/train_correspondences.py --config configs/correspondences.py --workdir DIR
+        [--out FILE.npz]
 
 On stills of the synthetic crowd and, where --config.dataset.data_dir names a dataset with
 keypoints, on those of its --config.dataset.train_split too. Started again on the same workdir it

@@ -177,12 +177,14 @@ class CorrespondenceNet(nn.Module):
 
 def build(config: ConfigDict) -> CorrespondenceNet:
     """The network that config.tracking and the skeleton of the config describe."""
+    return of_joints(config, skeletons.of(config).num_keypoints)
+
+
+def of_joints(config: ConfigDict, num_keypoints: int) -> CorrespondenceNet:
+    """The network that config.tracking describes, its refinement of so many joints."""
     tracking = config.tracking
-    return CorrespondenceNet(
-        features=FEATURES[tracking.features](),
-        num_keypoints=skeletons.of(config).num_keypoints,
-        normalisation=tracking.normalise,
-    )
+    features = FEATURES[tracking.features]()
+    return CorrespondenceNet(features, num_keypoints, tracking.normalise)
 
 
 def _residual(layer: functools.partial, x: Map, depth: int) -> Map:

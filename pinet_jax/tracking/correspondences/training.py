@@ -163,9 +163,7 @@ def maps(
     return found, refined, {**variables["batch_stats"], **updated["batch_stats"]}
 
 
-def check(
-    net: CorrespondenceNet, variables: dict, batches: Iterable[Pairs]
-) -> dict[str, float]:
+def check(net: CorrespondenceNet, variables: dict, batches: Iterable[Pairs]) -> dict[str, float]:
     """The self-check on held-out pairs.
 
     Returns:
