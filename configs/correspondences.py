@@ -24,7 +24,8 @@ def get_config() -> ConfigDict:
     config.train.checkpoint_every = 100
 
     config.correspondences = ConfigDict()
-    config.correspondences.loss = "softmax"  # of stage 1, or "bce"
+    config.correspondences.affinity_loss = "softmax"  # or "bce"
+    config.correspondences.refinement_loss = "plain"  # or "balanced"
     config.correspondences.affinity_steps = 900  # stage 1: features
     config.correspondences.refinement_steps = 350  # stage 2: refinement, features frozen
     config.correspondences.num_checks = 200  # held-out pairs of each kind of still

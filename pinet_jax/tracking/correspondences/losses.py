@@ -6,7 +6,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, UInt8
 
 from pinet_jax.data import AnyArray
-from pinet_jax.tracking.correspondences.affinity import cells_of, inside
+from pinet_jax.tracking.correspondences.affinity import cells_of
 
 NEAR = 3  # cells: a joint found so near counts as found
 
@@ -66,17 +66,27 @@ def refinement_loss(
     targets: Float[Array, "t k 2"],
     valid: Bool[Array, "t k"],
     positive: Bool[Array, "t k"],
+    kind: str,
 ) -> Float[Array, ""]:
     """Stage 2: binary cross-entropy of R, the mean over the queries.
 
-    R should be 1 within one cell of a joint that is there and 0 elsewhere. Cells of either
-    kind are averaged by themselves and the two means added.
+    R should be 1 within one cell of a joint that is there and 0 elsewhere.
+
+    Args:
+        logits: of R.
+        targets: true places in view b, pixels.
+        valid: queries that count.
+        positive: of these, joints that are there.
+        kind: "plain": the sum over all cells, so that R is the probability that the joint is
+            there; "balanced": the mean over cells that should be 1 and that over the others.
     """
     near = near_cells(targets, positive, *logits.shape[-2:])
-    for_one, for_zero = -jax.nn.log_sigmoid(logits), -jax.nn.log_sigmoid(-logits)
-    axes = (-2, -1)
-    ones = jnp.sum(for_one * near, axes) / jnp.maximum(jnp.sum(near, axes), 1)
-    zeros = jnp.sum(for_zero * ~near, axes) / jnp.sum(~near, axes)
+    ones = jnp.sum(-jax.nn.log_sigmoid(logits) * near, (-2, -1))
+    zeros = jnp.sum(-jax.nn.log_sigmoid(-logits) * ~near, (-2, -1))
+    if kind == "balanced":
+        count = jnp.sum(near, (-2, -1))
+        ones /= jnp.maximum(count, 1)
+        zeros /= near.shape[-2] * near.shape[-1] - count
     return masked_mean(ones + zeros, valid)
 
 
@@ -98,13 +108,6 @@ def found(
     place = jnp.stack([flat % maps.shape[-1], flat // maps.shape[-1]], axis=-1)
     distance2 = jnp.sum((place - cells_of(targets)) ** 2, axis=-1)
     return positive & (distance2 <= NEAR**2)
-
-
-def visible(
-    points: Float[Array, "*q 2"], there: Bool[Array, "*q"], height: int, width: int
-) -> Bool[Array, "*q"]:
-    """Points that are there and lie on a map of that many rows and columns of cells."""
-    return there & inside(cells_of(points), height, width)
 
 
 def masked_mean(values: Float[Array, "*q"], mask: Bool[Array, "*q"]) -> Float[Array, ""]:

@@ -114,6 +114,7 @@ class Refinement(nn.Module):
         x = relu(first + _upsample(layer(CHANNELS, kernel=1, name="up")(deep)))
         x = relu(layer(CHANNELS // 2, name="join")(x))
         x = jnp.concatenate([_upsample(x), maps], axis=-1)
+        x = relu(layer(CHANNELS, kernel=1, name="mix")(x))
         out = Conv(self.num_keypoints, kernel=1, use_bias=True, kernel_init=_SMALL, name="out")
         return jnp.moveaxis(out(x), -1, 1)
 

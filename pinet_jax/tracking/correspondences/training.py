@@ -108,18 +108,18 @@ def _affinity_stage(net: CorrespondenceNet, variables: dict, pairs: Pairs, confi
     logits = affinity_logits(net, variables, features, pairs)
     flat = pairs.targets.reshape(len(logits), -1, 2)
     positive = pairs.positive.reshape(len(logits), -1)
-    value = losses.affinity_loss(logits, flat, positive, config.correspondences.loss)
+    value = losses.affinity_loss(logits, flat, positive, config.correspondences.affinity_loss)
     share = losses.masked_mean(losses.found(logits, flat, positive), positive)
     return value, (share, updated["batch_stats"])
 
 
 def _refinement_stage(net: CorrespondenceNet, variables: dict, pairs: Pairs, config: ConfigDict):
-    del config
     _, refined, updated = maps(net, variables, pairs, train=True)
     targets, valid, positive = (
         x.reshape(-1, *x.shape[2:]) for x in (pairs.targets, pairs.valid, pairs.positive)
     )
-    value = losses.refinement_loss(refined, targets, valid, positive)
+    kind = config.correspondences.refinement_loss
+    value = losses.refinement_loss(refined, targets, valid, positive, kind)
     share = losses.masked_mean(losses.found(refined, targets, positive), positive)
     return value, (share, updated)
 

@@ -1,0 +1,102 @@
+"""Step 3: who is looked for again, in which crop, and who of those found there stays."""
+
+import numpy as np
+import pytest
+
+from pinet_jax.config import load_config
+from pinet_jax.skeletons import COCO
+from pinet_jax.tracking.correspondences.recovery import recover
+from pinet_jax.tracking.frames import Detections, nobody
+
+CONFIG = load_config("coco").tracking
+IMAGE = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+MARGIN = 5.0
+
+
+def pose(x, y, seed=0):
+    return np.random.default_rng(seed).uniform(-30, 30, (17, 2)) + [x, y]
+
+
+def people(*poses, score=0.9):
+    return Detections(np.array(poses), np.full((len(poses), 17), score))
+
+
+class Finder:
+    """Finds in every crop what it is told, given in image pixels, and remembers the crops."""
+
+    def __init__(self, *there):
+        self.there, self.crops = there, []
+
+    def __call__(self, crops):
+        self.crops += crops
+        return [self.in_crop(crop) for crop in crops]
+
+    def in_crop(self, crop):
+        corner = self.corner(crop)
+        return people(*(p - corner for p in self.there)) if self.there else nobody(17)
+
+    @staticmethod
+    def corner(crop):
+        """The crop's place in the image, by its content."""
+        rows, columns = np.nonzero(crop.any(-1))
+        top, left = rows.min(), columns.min()
+        pixel = crop[top, left]
+        for y, x in zip(*np.nonzero((IMAGE == pixel).all(-1)), strict=True):
+            part = IMAGE[y : y + 5, x : x + 5]
+            if np.array_equal(part, crop[top : top + part.shape[0], left : left + part.shape[1]]):
+                return np.array([x - left, y - top])
+        raise AssertionError("no such crop")
+
+
+def run(warped, scores, found, finder):
+    scores = np.broadcast_to(scores, np.shape(warped)[:2])
+    return recover(IMAGE, np.asarray(warped), scores, found, finder, COCO.sigmas, MARGIN, CONFIG)
+
+
+def test_a_person_missed_is_found_in_the_square_about_the_warped_pose():
+    truth = pose(150, 100)
+    finder = Finder(truth, pose(155, 100, seed=1))
+    found = run([truth + 1], 0.8, nobody(17), finder)
+    np.testing.assert_allclose(found.keypoints, [truth], atol=1e-9)
+    longer = (np.ptp(truth, axis=0) + 2 * MARGIN).max()
+    assert finder.crops[0].shape[0] == finder.crops[0].shape[1] == round(longer * 1.25)
+
+
+def test_a_crop_reaches_beyond_the_image():
+    truth = pose(20, 30)
+    found = run([truth], 0.8, nobody(17), Finder(truth))
+    np.testing.assert_allclose(found.keypoints, [truth], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("scores", "found"),
+    [
+        (0.05, nobody(17)),  # the warp is not sure of anything
+        (np.where(np.arange(17) < 2, 0.9, 0.0), nobody(17)),  # of two joints only
+        (0.8, people(pose(151, 100))),  # somebody was found there
+    ],
+)
+def test_no_crop_is_looked_at_without_need(scores, found):
+    finder = Finder(pose(150, 100))
+    assert len(run([pose(150, 100)], scores, found, finder)) == 0
+    assert not finder.crops
+
+
+def test_an_estimate_that_is_somebody_found_or_recovered_is_dropped():
+    elsewhere, truth = pose(80, 100, seed=3), pose(150, 100)
+    drifted = Finder(elsewhere)  # the crop shows nobody but one who was found
+    assert len(run([truth], 0.8, people(elsewhere), drifted)) == 0
+    twice = run([truth, truth + 2], 0.8, nobody(17), Finder(truth))
+    assert len(twice) == 1
+
+
+def test_an_estimate_of_few_joints_or_none_is_dropped():
+    class Poor(Finder):
+        def in_crop(self, crop):
+            found = super().in_crop(crop)
+            scores = np.where(np.arange(17) < 4, found.keypoint_scores, 0.01)
+            return Detections(found.keypoints, scores)
+
+    truth = pose(150, 100)
+    assert len(run([truth], 0.8, nobody(17), Poor(truth))) == 0
+    assert len(run([truth], 0.8, nobody(17), Finder())) == 0
