@@ -3,7 +3,7 @@
     tools/synthvideo.py --out DIR [--split val --kinds walk,crossing]
         [--config.synthvideo.frames=48]
 
-Writes DIR/frames/KIND_00/000000.png ..., and DIR/annotations/KIND_00.json in the PoseTrack
+Writes DIR/frames/KIND_00/000000.jpg ..., and DIR/annotations/KIND_00.json in the PoseTrack
 format, for `eval.py --tracks`. The same --config.seed gives the same videos.
 """
 

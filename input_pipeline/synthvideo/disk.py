@@ -1,6 +1,6 @@
-"""Synthetic videos on disk: frames as PNG, annotations in the PoseTrack format.
+"""Synthetic videos on disk: frames as JPEG, annotations in the PoseTrack format.
 
-OUT/frames/KIND_00/000000.png
+OUT/frames/KIND_00/000000.jpg
 OUT/annotations/KIND_00.json
 """
 
@@ -15,6 +15,8 @@ from input_pipeline.synthvideo.kinds import KINDS
 from input_pipeline.synthvideo.render import Frames
 from pinet_jax.runtime import files
 from pinet_jax.runtime.progress import Progress
+
+JPEG_QUALITY = 95
 
 
 def write(config: ConfigDict, out: pathlib.Path, split: str, kind: str) -> list[Frames]:
@@ -40,8 +42,8 @@ def write(config: ConfigDict, out: pathlib.Path, split: str, kind: str) -> list[
 def _write_frames(video: Frames, folder: pathlib.Path) -> list[str]:
     """Writes a video's frames; their names as annotations have them."""
     files.make_folder(folder)
-    names = [f"{number:06d}.png" for number in range(len(video.images))]
+    names = [f"{number:06d}.jpg" for number in range(len(video.images))]
     for name, image in zip(names, video.images, strict=True):
         with files.replacing(folder / name) as path:
-            Image.fromarray(image).save(path, compress_level=1)
+            Image.fromarray(image).save(path, quality=JPEG_QUALITY)
     return [f"frames/{folder.name}/{name}" for name in names]
