@@ -47,6 +47,11 @@ def get_config() -> ConfigDict:
     config.synthcrowd.num_train = 4000
     config.synthcrowd.num_val = 500
 
+    config.synthvideo = ConfigDict()
+    config.synthvideo.image_size = 256  # square, pixels
+    config.synthvideo.frames = 48  # of a video
+    config.synthvideo.num_videos = 4  # of each kind, see input_pipeline/synthvideo/kinds.py
+
     config.model = ConfigDict()
     config.model.method = "pinet"  # see pinet_jax/methods
     config.model.width = 32  # channels of HRNet's finest branch: 18, 32, 48

@@ -34,6 +34,7 @@ class Detections:
         """Joints of a score of at least `least` (config.tracking.valid_score)."""
         return self.keypoint_scores >= least
 
+    @property
     def scores(self) -> Float[np.ndarray, " n"]:
         """Mean joint score of each person."""
         return self.keypoint_scores.mean(-1)
@@ -41,7 +42,7 @@ class Detections:
 
 @dataclasses.dataclass(frozen=True)
 class Tracked(Detections):
-    """The n people of a frame with their identities.
+    """The n people of a frame with their identities; fulfils `evaluation.results.FoundPeople`.
 
     Attributes:
         ids: of the track that each belongs to, 1 or more; none twice in a frame.

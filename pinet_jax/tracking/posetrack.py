@@ -81,7 +81,18 @@ def read(path: str | os.PathLike) -> Video:
         UserError: it is absent, not JSON, not of this format, or an id stands twice in a frame.
     """
     path = pathlib.Path(path)
-    content = _load(path)
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"Cannot read the tracks '{path}' ({error.strerror}).") from None
+    except ValueError:
+        raise UserError(f"The tracks '{path}' are not a whole JSON file: write it anew.") from None
+    return from_json(content, path)
+
+
+def from_json(content: Json, path: pathlib.Path) -> Video:
+    """The tracks in the content of a file; `path` is for its name and for messages."""
+    content = _checked(content, path)
     names = tuple(content["categories"][0]["keypoints"])
     people = defaultdict(list)
     for number, person in enumerate(content["annotations"]):
@@ -98,13 +109,8 @@ def read(path: str | os.PathLike) -> Video:
     return Video(path.stem, names, frames)
 
 
-def _load(path: pathlib.Path) -> Json:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"Cannot read the tracks '{path}' ({error.strerror}).") from None
-    except ValueError:
-        raise UserError(f"The tracks '{path}' are not a whole JSON file: write it anew.") from None
+def _checked(content: Json, path: pathlib.Path) -> Json:
+    """The content, if it has everything a file needs beside annotations; of people alone."""
     parts = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(p), list) for p in parts):
         raise UserError(

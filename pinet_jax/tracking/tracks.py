@@ -84,7 +84,7 @@ def _births(links: "Links", config: ConfigDict) -> Int[np.ndarray, " b"]:
     free[links.detection_of[links.detection_of >= 0]] = False
     free &= people.valid(config.valid_score).sum(1) >= config.min_joints
     places = people.keypoints[:, 0]
-    order = np.lexsort((places[:, 1], places[:, 0], -people.scores()))
+    order = np.lexsort((places[:, 1], places[:, 0], -people.scores))
     return order[free[order]]
 
 
