@@ -82,7 +82,7 @@ def _new(
 ) -> Detections:
     """Those with enough joints that are unlike those found and unlike a surer one."""
     enough = estimates.valid(config.valid_score).sum(1) >= config.recovery_joints
-    order = np.argsort(-estimates.scores(), kind="stable")
+    order = np.argsort(-estimates.scores, kind="stable")
     new = nobody(len(sigmas))
     for row in order[enough[order]]:
         one = estimates.take([row])

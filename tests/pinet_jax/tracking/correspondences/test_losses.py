@@ -41,15 +41,19 @@ def slow_near(target):
     return (abs(rows - row) <= 1) & (abs(columns - column) <= 1)
 
 
-def test_stage_2_averages_both_kinds_of_cells_apart_and_wants_nothing_of_an_absent_joint():
+@pytest.mark.parametrize("kind", ["plain", "balanced"])
+def test_stage_2_wants_nothing_of_an_absent_joint(kind):
     valid = np.array([[True, True, True], [True, True, False]])
     expected = []
     for b, q in zip(*np.nonzero(valid), strict=True):
         r = 1 / (1 + np.exp(-LOGITS[b, q].astype(float)))
         near = slow_near(TARGETS[b, q]) & POSITIVE[b, q]
-        ones = -np.log(r[near]).mean() if near.any() else 0
-        expected.append(ones - np.log(1 - r[~near]).mean())
-    found = losses.refinement_loss(LOGITS, TARGETS, valid, POSITIVE)
+        ones, zeros = -np.log(r[near]), -np.log(1 - r[~near])
+        if kind == "plain":
+            expected.append(ones.sum() + zeros.sum())
+        else:
+            expected.append((ones.mean() if near.any() else 0) + zeros.mean())
+    found = losses.refinement_loss(LOGITS, TARGETS, valid, POSITIVE, kind)
     assert float(found) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
@@ -65,4 +69,4 @@ def test_found_is_within_three_cells():
 def test_no_positive_gives_no_loss_and_no_nan():
     nobody = np.zeros((2, 3), bool)
     assert losses.affinity_loss(LOGITS, TARGETS, nobody, "softmax") == 0
-    assert losses.refinement_loss(LOGITS, TARGETS, nobody, nobody) == 0
+    assert losses.refinement_loss(LOGITS, TARGETS, nobody, nobody, "plain") == 0

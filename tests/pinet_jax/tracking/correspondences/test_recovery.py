@@ -14,7 +14,7 @@ MARGIN = 5.0
 
 
 def pose(x, y, seed=0):
-    return np.random.default_rng(seed).uniform(-30, 30, (17, 2)) + [x, y]
+    return np.random.default_rng(seed).uniform(-30, 30, (17, 2)) + np.array([x, y])
 
 
 def people(*poses, score=0.9):
@@ -41,7 +41,7 @@ class Finder:
         rows, columns = np.nonzero(crop.any(-1))
         top, left = rows.min(), columns.min()
         pixel = crop[top, left]
-        for y, x in zip(*np.nonzero((IMAGE == pixel).all(-1)), strict=True):
+        for y, x in zip(*np.nonzero((pixel == IMAGE).all(-1)), strict=True):
             part = IMAGE[y : y + 5, x : x + 5]
             if np.array_equal(part, crop[top : top + part.shape[0], left : left + part.shape[1]]):
                 return np.array([x - left, y - top])
