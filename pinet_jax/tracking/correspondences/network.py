@@ -24,6 +24,9 @@ _COARSE = (48, 64)  # channels of the features at strides 8 and 16
 _BLOCKS = (1, 2, 1)  # residual blocks at strides 4, 8, 16
 _START_SCALE = 20.0  # of the mean similarity, before the softmax
 _CONTRAST = 1000.0  # what A is multiplied by before its logarithm, for the refinement
+_RARE = -6.0  # logit of R where A is 0, at the start: 9 of 4096 cells
+_START_GAIN = 8.0  # of that logit where A is 1
+
 _HE = nn.initializers.he_normal()
 _SMALL = nn.initializers.normal(0.01)
 
@@ -80,7 +83,8 @@ class Refinement(nn.Module):
     """Encoder-decoder of [F_a, F_b, A_1 ... A_K], two stages down and up again.
 
     A convolution of all three is the sum of one of each; `Context` has those of F_a and F_b.
-    A goes in as a logarithm, 0 for 0: its values span many orders of magnitude.
+    A goes in as a logarithm, 0 for 0: its values span many orders of magnitude. R starts as
+    what A says, and is rare.
 
     Attributes:
         num_keypoints: K.
@@ -115,8 +119,10 @@ class Refinement(nn.Module):
         x = relu(layer(CHANNELS // 2, name="join")(x))
         x = jnp.concatenate([_upsample(x), maps], axis=-1)
         x = relu(layer(CHANNELS, kernel=1, name="mix")(x))
-        out = Conv(self.num_keypoints, kernel=1, use_bias=True, kernel_init=_SMALL, name="out")
-        return jnp.moveaxis(out(x), -1, 1)
+        out = Conv(self.num_keypoints, kernel=1, kernel_init=_SMALL, name="out")
+        offset = self.param("offset", nn.initializers.constant(_RARE), (self.num_keypoints,))
+        gain = self.param("gain", nn.initializers.constant(_START_GAIN), (self.num_keypoints,))
+        return jnp.moveaxis(out(x) + gain * maps + offset, -1, 1)
 
 
 class CorrespondenceNet(nn.Module):

@@ -75,10 +75,9 @@ class Warper:
         self._sizes = (*(n for n in _SIZES if n < tracking.max_people), tracking.max_people)
         refined = tracking.refinement and weights.knows(trained, keypoints)
         variables = jax.device_put(trained.variables)
-        self._describe = functools.partial(jax.jit(_describe, static_argnums=0), net, variables)
-        warp = jax.jit(_warp, static_argnums=(0, 1))
-        self._warp = functools.partial(warp, net, refined, variables)
-        self._contexts = functools.partial(jax.jit(_contexts, static_argnums=0), net, variables)
+        self._describe = functools.partial(_describe, net, variables)
+        self._contexts = functools.partial(_contexts, net, variables)
+        self._warp = functools.partial(_warp, net, refined, variables)
 
     def describe(self, view: UInt8[np.ndarray, "s s 3"]) -> Description:
         """Of one frame: its view, or the model's features of it ("shared")."""
@@ -144,14 +143,17 @@ def _pad(array: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([array, np.zeros((size - len(array), *array.shape[1:]), array.dtype)])
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _describe(net: network.CorrespondenceNet, variables: dict, images: Array) -> Description:
     return _contexts(net, variables, net.apply(variables, images, method="describe"))
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _contexts(net: network.CorrespondenceNet, variables: dict, features: Array) -> Description:
     return Description(features, *net.apply(variables, features, method="contexts"))
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _warp(
     net: network.CorrespondenceNet,
     refined: bool,
