@@ -1,10 +1,14 @@
 """The linker that config.tracking.method names."""
 
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
 from pinet_jax.errors import UserError
-from pinet_jax.inference.predictor import Predictor
+from pinet_jax.inference.fusion import People
 from pinet_jax.tracking.flow import FlowLinker
 from pinet_jax.tracking.linkers import Linker
 from pinet_jax.tracking.oks import OksLinker
@@ -12,13 +16,17 @@ from pinet_jax.tracking.oks import OksLinker
 NAMES = ("oks", "flow", "correspondences")
 
 
-def build(config: ConfigDict, predictor: Predictor | None) -> Linker:
+# Finds the people of images of one size, such as a `Predictor`.
+Find = Callable[[Sequence[UInt8[np.ndarray, "h w 3"]]], list[People]]
+
+
+def build(config: ConfigDict, find: Find | None) -> Linker:
     """The linker of a config.
 
     Args:
         config: its `tracking` and its skeleton.
-        predictor: finds people again in crops; None where there is no model, so that nobody
-            is recovered.
+        find: finds people again in crops; None where there is no model, so that nobody is
+            recovered.
 
     Raises:
         UserError: an unknown method, or one that cannot work with a choice of the config.
@@ -31,5 +39,5 @@ def build(config: ConfigDict, predictor: Predictor | None) -> Linker:
     if method == "correspondences":
         from pinet_jax.tracking import correspondences
 
-        return correspondences.build(config, predictor)
+        return correspondences.build(config, find)
     raise UserError(f"config.tracking.method: no method '{method}'; use one of {', '.join(NAMES)}.")
