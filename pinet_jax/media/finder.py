@@ -7,18 +7,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from pinet_jax import methods, skeletons, visualize
+from pinet_jax.data import RgbImage
 from pinet_jax.errors import UserError
 from pinet_jax.inference.fusion import People
 from pinet_jax.inference.inspection import Inspector
 from pinet_jax.inference.network_input import eval_size
 from pinet_jax.inference.predictor import Predictor
 from pinet_jax.tracking.frames import Tracked
-
-RgbImage = UInt8[np.ndarray, "h w 3"]
 
 WIDE = 4  # longer network inputs, in short sides, go alone: they need the memory of a batch
 WIDEST = 64  # longer ones are refused

@@ -4,9 +4,10 @@ import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
+from pinet_jax.data import RgbImage
 from pinet_jax.errors import UserError
 from pinet_jax.media import images
-from pinet_jax.media.videos import DEFAULT_RATE, RgbImage, Video, is_video
+from pinet_jax.media.videos import DEFAULT_RATE, Video, is_video
 from pinet_jax.media.videos import SUFFIXES as VIDEO_SUFFIXES
 
 SUFFIXES = tuple(suffix for suffix in images.SUFFIXES if suffix != ".gif")  # of frames

@@ -8,13 +8,14 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pinet_jax import visualize
+from pinet_jax.data import RgbImage
 from pinet_jax.errors import UserError
 from pinet_jax.inference.fusion import People
 from pinet_jax.inference.network_input import plan_batches
 from pinet_jax.media import frame_folders
 from pinet_jax.media import images as image_files
 from pinet_jax.media import videos as video_files
-from pinet_jax.media.finder import Artist, Finder, RgbImage
+from pinet_jax.media.finder import Artist, Finder
 from pinet_jax.media.predictions import PredictionFiles
 from pinet_jax.media.tracking import Tracking
 from pinet_jax.runtime import files

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
+from pinet_jax.data import RgbImage
 from pinet_jax.errors import UserError
 from pinet_jax.inference.fusion import People
-from pinet_jax.media.finder import Finder, RgbImage
+from pinet_jax.media.finder import Finder
 from pinet_jax.media.track_files import FORMATS, TrackFile
 from pinet_jax.tracking import methods, posetrack_joints
 from pinet_jax.tracking.frames import Tracked

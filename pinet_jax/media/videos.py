@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageSequence
 
+from pinet_jax.data import RgbImage
 from pinet_jax.errors import UserError
 from pinet_jax.media.images import to_rgb
 from pinet_jax.runtime import files
@@ -30,8 +30,6 @@ ANIMATIONS = ("GIF", "PNG", "WEBP")
 DEFAULT_RATE = 25.0  # frames a second where a film or webcam does not tell
 UNTIMED_FRAME = 100  # milliseconds a GIF's frame of no duration is shown, as browsers do
 CUT_SHORT = 0.9  # fewer of the announced frames than this: the file is not whole
-
-RgbImage = UInt8[np.ndarray, "h w 3"]
 
 
 @dataclasses.dataclass(frozen=True)

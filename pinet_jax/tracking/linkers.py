@@ -8,8 +8,9 @@ import dataclasses
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int
 
+from pinet_jax.data import RgbImage
 from pinet_jax.tracking.frames import Detections, Tracked
 from pinet_jax.tracking.tracks import Live
 
@@ -39,7 +40,7 @@ class Linker(Protocol):
     def link(
         self,
         state: Any,
-        image: UInt8[np.ndarray, "h w 3"],
+        image: RgbImage,
         frame: int,
         live: Live,
         found: Detections,

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
+from pinet_jax.data import RgbImage
 from pinet_jax.errors import UserError
 from pinet_jax.inference.fusion import People
 from pinet_jax.tracking.flow import FlowLinker
@@ -17,7 +16,7 @@ NAMES = ("oks", "flow", "correspondences")
 
 
 # Finds the people of images of one size, such as a `Predictor`.
-Find = Callable[[Sequence[UInt8[np.ndarray, "h w 3"]]], list[People]]
+Find = Callable[[Sequence[RgbImage]], list[People]]
 
 
 def build(config: ConfigDict, find: Find | None) -> Linker:

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from pinet_jax.data import RgbImage
 from pinet_jax.skeletons import Skeleton
-from pinet_jax.visualize.canvas import RgbImage
 from pinet_jax.visualize.people import (
     MIN_KEYPOINT_SCORE,
     MIN_LONG_SIDE,
