@@ -9,7 +9,7 @@ from pinet_jax.data import RgbImage
 from pinet_jax.errors import UserError
 from pinet_jax.inference.fusion import People
 from pinet_jax.tracking.flow import FlowLinker
-from pinet_jax.tracking.linkers import Linker
+from pinet_jax.tracking.linkers import Linker, Merger
 from pinet_jax.tracking.oks import OksLinker
 
 NAMES = ("oks", "flow", "correspondences")
@@ -30,6 +30,16 @@ def build(config: ConfigDict, find: Find | None) -> Linker:
     Raises:
         UserError: an unknown method, or one that cannot work with a choice of the config.
     """
+    linker = _build(config, find)
+    if config.tracking.merge and not isinstance(linker, Merger):
+        raise UserError(
+            f"config.tracking.merge: the method '{config.tracking.method}' cannot merge tracks: "
+            "use correspondences."
+        )
+    return linker
+
+
+def _build(config: ConfigDict, find: Find | None) -> Linker:
     method, sigmas = config.tracking.method, skeletons.of(config).sigmas
     if method == "oks":
         return OksLinker(config.tracking, sigmas)

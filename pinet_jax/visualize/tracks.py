@@ -21,7 +21,7 @@ TRAIL = 24  # frames that a trail reaches back
 THICKNESS = 200  # of a trail: long sides of the picture to one width
 
 # Of each person: the middle of the pose in the last frames; nan where it was not seen.
-Trails = Mapping[int, Float[np.ndarray, "t 2"]]
+Trails = Mapping[int, Float[np.ndarray, "_ 2"]]
 
 
 def longer_trails(

@@ -98,7 +98,7 @@ def test_the_camera_moves_background_and_people_together():
     cast = jax.jit(lambda key: motion.sample_cast(key, KINDS["pan"], SIZE))(jax.random.key(1))
     people_at = jax.jit(lambda c, time: motion.people_at(c, time, SIZE))
     still = cast._replace(pan=jnp.zeros(3))
-    for time in (3.0, 8.0):
+    for time in jnp.array([3.0, 8.0]):
         shift = motion.camera_x(cast, time)
         assert shift == round(float(shift)) and abs(float(shift)) <= KINDS["pan"].pan * SIZE + 1
         panned, fixed = (people_at(c, jnp.float32(time)) for c in (cast, still))
@@ -140,7 +140,8 @@ def test_the_detector_is_as_faulty_as_it_should_be():
     noise, missed, counted, doubled = [], 0, 0, 0
     for number, video in enumerate(moved("walk")):
         there = truth.scored(video, 4)
-        most = (video.keypoints[..., 2] == 2).sum(-1) >= 9
+        seen = (video.keypoints[..., 2] == 2).sum(-1)
+        most = seen >= 0.7 * seen.max(0)
         for f, found in enumerate(detector.detect(video, 4, (0, number))):
             people = np.flatnonzero(there[f])
             if not len(people):

@@ -178,7 +178,7 @@ def drawn(ids, places, trails):
     found = people.at(*places)
     image = np.zeros((200, 300, 3), np.uint8)
     poses = found.keypoints, found.keypoint_scores
-    return visualize.draw_tracks(image, np.array(ids), *poses, trails, COCO, min_long_side=0)
+    return visualize.draw_tracks(image, np.array(ids, int), *poses, trails, COCO, min_long_side=0)
 
 
 def test_a_person_keeps_its_colour_whatever_its_place_in_the_frame():
