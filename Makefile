@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEMO := runs/demo
 
-.PHONY: demo test lint clean
+.PHONY: demo videos test lint clean
 
 demo: $(READY)  ## train, evaluate and look, in minutes, on a CPU
 	$(BIN)/python train.py --config configs/demo.py --workdir $(DEMO)
@@ -15,6 +15,9 @@ demo: $(READY)  ## train, evaluate and look, in minutes, on a CPU
 	@echo "  $(DEMO)/eval_val/predictions.png   people found in held-out crowds, beside the truth"
 	@echo "  $(DEMO)/eval_val/report.html       the whole evaluation, for the browser"
 	@echo "  $(DEMO)/loss_curves.png            how the training went"
+
+videos: $(READY)  ## synthetic videos with exact identities, to track in
+	$(BIN)/python tools/synthvideo.py --out runs/synthvideo
 
 test: $(READY)  ## every test
 	$(BIN)/python -m pytest

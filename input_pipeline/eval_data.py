@@ -1,16 +1,15 @@
 """Batches to test on, as tf.data: every image once, images of one size together."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 
 import numpy as np
-from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from input_pipeline.quiet_tf import tf
 from input_pipeline.storage import splits
 from input_pipeline.storage.reader import Index
 from input_pipeline.tf_stream import numpy_stream
-from pinet_jax.data import EvalBatch, Persons
+from pinet_jax.data import EvalBatch, Persons, RgbImage
 from pinet_jax.errors import UserError
 from pinet_jax.inference import network_input
 
@@ -37,7 +36,7 @@ def eval_batches(
     numbers = [number for batch in batches for number, _ in batch]
     valid = [is_valid for batch in batches for _, is_valid in batch]
 
-    def load(position: np.int64) -> list[np.ndarray]:
+    def load(position: np.int64) -> list[np.ndarray | np.generic]:
         example = examples[numbers[position]]
         settings = config.eval
         ready = network_input.prepare(
@@ -65,7 +64,7 @@ def eval_batches(
 
 def load_images(
     config: ConfigDict, split: str, image_ids: Iterable[int]
-) -> list[tuple[UInt8[np.ndarray, "h w 3"], Persons]]:
+) -> list[tuple[RgbImage, Persons]]:
     """Images as they are, each with its labelled persons.
 
     Persons are keypoints float32 [n, K, 3], bbox float32 [n, 4] (x, y, width, height),
@@ -89,7 +88,7 @@ def load_images(
 
 
 def plan_batches(
-    sizes: Iterable[tuple], batch_size: int, host_count: int
+    sizes: Iterable[Hashable], batch_size: int, host_count: int
 ) -> list[list[tuple[int, bool]]]:
     """(example number, valid) of every place in every batch.
 

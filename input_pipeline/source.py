@@ -4,11 +4,9 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import jax
-import numpy as np
-from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
-from pinet_jax.data import Batch, EvalBatch, Persons
+from pinet_jax.data import Batch, EvalBatch, Persons, RgbImage
 
 STREAM = "synthcrowd_stream"
 STREAM_ON_DISK = "synthcrowd"  # the same crowd, with held-out scenes
@@ -76,9 +74,7 @@ class Source:
         index = self._open().index
         return sorted(index.image_id[index.num_keypoints > 0].tolist())
 
-    def load_eval_images(
-        self, image_ids: Sequence[int]
-    ) -> list[tuple[UInt8[np.ndarray, "h w 3"], Persons]]:
+    def load_eval_images(self, image_ids: Sequence[int]) -> list[tuple[RgbImage, Persons]]:
         """Images of the evaluated split, each with its labelled persons."""
         from input_pipeline import eval_data
 

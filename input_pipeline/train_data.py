@@ -52,10 +52,10 @@ def train_batches(
     share = batch_size // host_count
     split, numbers = _training_examples(config)
 
-    def load(count: np.int64) -> list[np.ndarray]:
+    def load(count: np.int64) -> list[np.ndarray | np.generic]:
         step, slot = divmod(int(count), share)
         position = step * batch_size + host_index * share + slot
-        example = split[numbers[_example_at(position, config.seed, len(numbers))]]
+        example = split[int(numbers[_example_at(position, config.seed, len(numbers))])]
         rng = np.random.default_rng((config.seed, _CROP, position))
         return list(make_example(example, config, rng).values())
 
@@ -121,7 +121,7 @@ def _training_examples(config: ConfigDict) -> tuple[PreparedSplit, Int[np.ndarra
 
 def _example_at(position: int, seed: int, num_examples: int) -> int:
     epoch, place = divmod(position, num_examples)
-    return _epoch_order(seed, epoch, num_examples)[place]
+    return int(_epoch_order(seed, epoch, num_examples)[place])
 
 
 @functools.lru_cache(maxsize=4)  # neighbouring epochs overlap in a parallel map

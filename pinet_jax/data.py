@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 AnyArray = jax.Array | np.ndarray  # on the device or fetched from it
+RgbImage = UInt8[np.ndarray, "_ _ 3"]
 Batch = dict[str, AnyArray]
 Persons = dict[str, np.ndarray]
 
@@ -75,9 +76,7 @@ class Data(Protocol):
     def eval_ids_with_people(self) -> list[int]:
         """Ids of those with a labelled keypoint, rising."""
 
-    def load_eval_images(
-        self, image_ids: Sequence[int]
-    ) -> list[tuple[UInt8[np.ndarray, "h w 3"], Persons]]:
+    def load_eval_images(self, image_ids: Sequence[int]) -> list[tuple[RgbImage, Persons]]:
         """Some of them as they are, each with its labelled persons.
 
         Persons are keypoints float32 [n, K, 3], bbox float32 [n, 4] (x, y, width, height),

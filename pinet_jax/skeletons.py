@@ -37,11 +37,11 @@ class Skeleton:
     """
 
     name: str
-    keypoints: tuple[str, ...]
-    flip_order: tuple[int, ...]
-    limbs: tuple[tuple[int, int], ...]
-    sigmas: tuple[float, ...]
-    partitions: Mapping[str, Parts]
+    keypoints: Sequence[str]
+    flip_order: Sequence[int]
+    limbs: Sequence[Sequence[int]]
+    sigmas: Sequence[float]
+    partitions: Mapping[str, Sequence[Sequence[int]]]
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

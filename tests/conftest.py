@@ -1,4 +1,4 @@
-"""What all tests share: quick compilation, four CPU devices, the released weights."""
+"""What all tests share: checked shapes, quick compilation, four CPU devices, released weights."""
 
 import importlib.util
 import os
@@ -8,8 +8,12 @@ from tests.paths import GOLDEN
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import jaxtyping
 import pytest
 
+from tests import shapes
+
+jaxtyping.install_import_hook(shapes.PACKAGES, shapes.CHECKER)  # before anything imports them
 jax.config.update("jax_num_cpu_devices", 4)
 
 
@@ -23,6 +27,14 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, value in settings.items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)
+
+
+@pytest.fixture
+def unchecked():
+    """Shapes are not checked, as for users: for arguments that are wrong on purpose."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

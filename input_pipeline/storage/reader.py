@@ -211,7 +211,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _index_row(record: Mapping[str, Any]) -> tuple[int, int, int, int]:
-    labelled = sum(np.count_nonzero(k[:, 2] > 0) for k in record["persons"]["keypoints"])
+    labelled = sum(int(np.count_nonzero(k[:, 2] > 0)) for k in record["persons"]["keypoints"])
     return record["image_id"], record["height"], record["width"], labelled
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from input_pipeline import augment
@@ -84,12 +84,12 @@ def renderer(config: ConfigDict) -> Callable[[str, Int[np.ndarray, " b"]], Scene
 
 
 @functools.cache
-def _compiled(crowd: FrozenConfigDict) -> Callable[[PRNGKeyArray, Int[Array, " b"]], Scene]:
+def _compiled(crowd: FrozenConfigDict) -> Callable[[PRNGKeyArray, UInt32[Array, " b"]], Scene]:
     """The jitted renderer of numbered scenes, the same for the same numbers of the config."""
 
     @jax.jit
-    def render(key: PRNGKeyArray, numbers: Int[Array, " b"]) -> Scene:
-        def one(number: Int[Array, ""]) -> Scene:
+    def render(key: PRNGKeyArray, numbers: UInt32[Array, " b"]) -> Scene:
+        def one(number: UInt32[Array, ""]) -> Scene:
             return render_scene(jax.random.fold_in(key, number), crowd)
 
         return jax.lax.map(one, numbers, batch_size=devices.at_once(len(numbers)))

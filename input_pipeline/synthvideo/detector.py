@@ -4,15 +4,16 @@ Numbers of TRACKING, section 6; noise in square roots of a person's area.
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from input_pipeline.synthvideo.render import Frames
 from input_pipeline.synthvideo.truth import SEEN, scored
 from pinet_jax.tracking.frames import Detections
 
 NOISE_SEEN, NOISE_HIDDEN = 0.025, 0.10  # standard deviation of a joint
-SCORE_SEEN, SCORE_HIDDEN = (0.6, 1.0), (0.15, 0.5)  # uniform
-MISSED, MISSED_HALF_HIDDEN = 0.04, 0.3  # chance a frame
+SCORE_SEEN, SCORE_HIDDEN = (0.6, 1.0), (0.3, 0.5)  # uniform
+MISSED, MISSED_HIDDEN = 0.04, 0.2  # chance a frame
+SHOWS = 0.7  # of the most joints ever seen of a person: if fewer, it is behind somebody
 DUPLICATES_START = 0.01  # chance a frame; they make 6.5% of the detections
 DUPLICATES_LAST = (3, 10)  # frames
 DUPLICATES_OFF = 0.11  # how far a duplicate is off; less would be suppressed
@@ -28,7 +29,7 @@ def detect(frames: Frames, min_seen: int, seed: tuple[int, ...]) -> list[Detecti
     """
     random = np.random.default_rng(seed)
     there = scored(frames, min_seen)
-    chance = np.where(_half_hidden(frames), MISSED_HALF_HIDDEN, MISSED)
+    chance = np.where(_behind_somebody(frames), MISSED_HIDDEN, MISSED)
     found = there & (random.random(there.shape) >= chance)
     offsets = _duplicates(random, frames) * np.sqrt(frames.area)[..., None]
     doubled = found & offsets.any(-1)
@@ -42,9 +43,10 @@ def detect(frames: Frames, min_seen: int, seed: tuple[int, ...]) -> list[Detecti
     return detections
 
 
-def _half_hidden(frames: Frames) -> np.ndarray:
-    visibility = frames.keypoints[..., 2]
-    return (visibility == SEEN).sum(-1) < 0.5 * visibility.shape[-1]
+def _behind_somebody(frames: Frames) -> Bool[np.ndarray, "f p"]:
+    """Whether clearly less shows of each person than at best; half of it hides itself anyway."""
+    seen = (frames.keypoints[..., 2] == SEEN).sum(-1)
+    return seen < SHOWS * seen.max(0)
 
 
 def _duplicates(random: np.random.Generator, frames: Frames) -> Float[np.ndarray, "f p 2"]:

@@ -10,9 +10,11 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from pinet_jax.backbones.layers import CONV_INITS, BatchNorm, Conv, relu
+from pinet_jax.data import AnyArray
 
 HEATMAP_STRIDE = 4  # input pixels a pixel of F: the stem's two stride-2 convolutions
 NETWORK_STRIDE = 32  # of the coarsest branch; inputs must be multiples of it
@@ -25,7 +27,7 @@ Map = Float[Array, "b h w c"]
 EXPANSION = 4  # of a bottleneck's channels
 
 
-def normalise(image: UInt8[Array, "*b h w 3"]) -> Float[Array, "*b h w 3"]:
+def normalise(image: UInt8[AnyArray, "*b h w 3"]) -> Float[Array, "*b h w 3"]:
     """RGB in 0..255 to float32 with ImageNet's mean 0 and deviation 1 a channel."""
     return (image.astype(jnp.float32) / 255 - jnp.array(MEAN)) / jnp.array(STD)
 
@@ -50,7 +52,7 @@ class HRNet(nn.Module):
     modules: tuple[int, int, int] = (1, 4, 3)
     blocks: int = 4
     conv_init: str = "released"
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
@@ -102,13 +104,13 @@ class ConvBN(nn.Module):
     features: int
     kernel: int = 3
     stride: int = 1
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     conv_init: str = "released"
     axis_name: str | None = None
     train: bool = False
 
     @nn.compact
-    def __call__(self, x: Map) -> Map:
+    def __call__(self, x: Map) -> Float[Array, "b h2 w2 f"]:
         """No activation."""
         init = CONV_INITS[self.conv_init]
         x = Conv(self.features, self.kernel, self.stride, self.dtype, kernel_init=init)(x)
@@ -122,7 +124,7 @@ class Bottleneck(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x: Map) -> Map:
+    def __call__(self, x: Map) -> Float[Array, "b h w f"]:
         """EXPANSION * features channels."""
         y = relu(self.layer(self.features, kernel=1, name="conv1")(x))
         y = relu(self.layer(self.features, name="conv2")(y))
@@ -177,11 +179,11 @@ class FusedBranches(nn.Module):
         return x
 
 
-def _upsample_nearest(x: Map, factor: int) -> Map:
+def _upsample_nearest(x: Map, factor: int) -> Float[Array, "b h2 w2 c"]:
     return x.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
-def _resize(x: Map, size: tuple[int, int]) -> Map:
+def _resize(x: Map, size: tuple[int, int]) -> Float[Array, "b h2 w2 c"]:
     """Bilinear with half-pixel centres."""
     if x.shape[1:3] == size:
         return x

@@ -9,14 +9,16 @@ of all other platforms have XLA's usual one.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from pinet_jax.backbones.by_platform import choose
+from pinet_jax.data import AnyArray
 
 Initializer = Callable[..., Array]
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -41,12 +43,12 @@ class Conv(nn.Module):
     features: int
     kernel: int = 3
     stride: int = 1
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     use_bias: bool = False
     kernel_init: Initializer = RELEASED_CONV_INIT
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h2 w2 f"]:
+    def __call__(self, x: Float[AnyArray, "*b h w c"]) -> Float[Array, "*b h2 w2 f"]:
         """Convolves x, NHWC."""
         pad = (self.kernel - 1) // 2
         return nn.Conv(
@@ -80,9 +82,9 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "*n c"],
+        x: Float[AnyArray, "*n c"],
         train: bool,
-        mask: Bool[Array, "*n"] | None = None,
+        mask: Bool[AnyArray, "*n"] | None = None,
     ) -> Float[Array, "*n c"]:
         """Normalised, scaled and shifted x in its own dtype; mask None keeps all."""
         channels = x.shape[-1]
@@ -104,7 +106,7 @@ class BatchNorm(nn.Module):
         return (x * factor + (bias - mean * factor)).astype(x.dtype)
 
     def _moments(
-        self, x: Float[Array, "*n c"], mask: Bool[Array, "*n"] | None
+        self, x: Float[AnyArray, "*n c"], mask: Bool[AnyArray, "*n"] | None
     ) -> tuple[Float[Array, " c"], Float[Array, " c"], Float[Array, ""]]:
         """Mean, biased variance and number of the unmasked entries."""
         axes = tuple(range(x.ndim - 1))
@@ -112,7 +114,7 @@ class BatchNorm(nn.Module):
             count = jnp.array(x.size // x.shape[-1], jnp.float32)
         else:
             x = jnp.where(mask[..., None], x, 0)
-            count = mask.sum(dtype=jnp.float32)
+            count = jnp.sum(mask, dtype=jnp.float32)
         sums = count, x.sum(axes), jnp.square(x).sum(axes)
         if self.axis_name is not None:
             sums = jax.lax.psum(sums, self.axis_name)
@@ -237,7 +239,11 @@ _KERNEL_GRADIENTS_ON_CPU = {  # by size, strides and padding
 
 
 def _convolve_for_flax(
-    x: Array, kernel: Array, strides: tuple, padding: tuple, **_usual: object
+    x: Array,
+    kernel: Array,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    **_usual: object,
 ) -> Array:
     """`convolve` as flax.linen.Conv calls it, with dilations and such that it does not use."""
     return convolve(x, kernel, tuple(strides), tuple(map(tuple, padding)))

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 
-def mean_pair_iou(boxes: Iterable[Float[np.ndarray, "n 4"]]) -> float:
+def mean_pair_iou(boxes: Iterable[Float[np.ndarray, "_ 4"]]) -> float:
     """Mean over persons of a box's IoU with the neighbour it overlaps most.
 
     Args:

@@ -41,7 +41,7 @@ def read_results(path: str | os.PathLike) -> list[Json]:
 
 
 def checked_results(
-    results: Sequence[Json],
+    results: Sequence[Any],
     skeleton: Skeleton,
     image_ids: Collection[int],
     annotations_path: str | os.PathLike,
@@ -50,7 +50,7 @@ def checked_results(
     """Detections as they are scored; one that stands there twice is warned of.
 
     Args:
-        results: detections in the COCO results format.
+        results: detections, which should be in the COCO results format.
         skeleton: how many keypoints each must have.
         image_ids: of all the images that may occur.
         annotations_path: where those images come from, for the message.

@@ -16,6 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from pinet_jax.evaluation.coco_annotations import PERSON
 from pinet_jax.evaluation.ground_truth import GroundTruth, read_truth
+from pinet_jax.evaluation.resampling import Tally
 from pinet_jax.evaluation.results import FIELDS, checked_results
 from pinet_jax.runtime import tables
 from pinet_jax.skeletons import Skeleton
@@ -147,6 +148,32 @@ class Scorer:
         precision = accumulated.eval["precision"][:, :, 0, params.areaRngLbl.index("all"), 0]
         return PrecisionCurves(np.array(params.iouThrs), np.array(params.recThrs), precision)
 
+    def tally(self) -> Tally:
+        """What AP is counted from; its images are those of `truth` by rising id."""
+        matching = self._matching
+        index_of = {image_id: i for i, image_id in enumerate(sorted(self.truth.image_ids))}
+        # One entry an image, for persons of all sizes first.
+        images = [e for e in matching.evalImgs[: len(matching.params.imgIds)] if e is not None]
+        levels = len(matching.params.iouThrs)
+        persons = np.zeros(len(index_of), int)
+        for image in images:
+            persons[index_of[image["image_id"]]] = np.count_nonzero(~np.bool_(image["gtIgnore"]))
+        scores = np.concatenate([np.zeros(0), *(image["dtScores"] for image in images)])
+        best_first = np.argsort(-scores, kind="stable")
+
+        def joined(field: str) -> np.ndarray:
+            arrays = [np.bool_(image[field]) for image in images]
+            return np.concatenate([np.zeros((levels, 0), bool), *arrays], axis=1)[:, best_first]
+
+        image_of = [np.full(len(e["dtScores"]), index_of[e["image_id"]]) for e in images]
+        counted = ~joined("dtIgnore")
+        return Tally(
+            image=np.concatenate([np.zeros(0, int), *image_of])[best_first],
+            right=joined("dtMatches") & counted,
+            counted=counted,
+            persons=persons,
+        )
+
     def images(self, threshold: float) -> Iterator[ImageMatches]:
         """Every image with an annotation or a detection, matched as AP at one threshold is.
 
@@ -163,7 +190,7 @@ class Scorer:
             persons = tuple(matching.cocoGt.imgToAnns[image_id])
             index_of = {person["id"]: index for index, person in enumerate(persons)}
             yield ImageMatches(
-                image_id=image_id,
+                image_id=int(image_id),
                 detections=tuple(matching.cocoDt.anns[number] for number in detections),
                 persons=persons,
                 oks=np.reshape(matching.ious[image_id, PERSON], (len(detections), len(persons))),

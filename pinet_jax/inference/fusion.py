@@ -8,11 +8,10 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-AnyArray = Array | np.ndarray  # on the device or fetched from it
+from pinet_jax.data import AnyArray
 
 
 @struct.dataclass
@@ -37,12 +36,12 @@ class People:
         return jax.tree.map(lambda array: array[row][valid], self)
 
 
-def pose_area(poses: Float[Array, "*n k 2"]) -> Float[Array, "*n"]:
+def pose_area(poses: Float[AnyArray, "*n k 2"]) -> Float[Array, "*n"]:
     """Area of the box around each pose's keypoints."""
     return (poses.max(-2) - poses.min(-2)).prod(-1)
 
 
-def oks_matrix(poses: Float[Array, "n k 2"], sigmas: Sequence[float]) -> Float[Array, "n n"]:
+def oks_matrix(poses: Float[AnyArray, "n k 2"], sigmas: Sequence[float]) -> Float[Array, "n n"]:
     """Object keypoint similarity of every two poses, their mean area as the scale.
 
     Args:

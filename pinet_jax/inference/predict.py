@@ -3,7 +3,6 @@
 from typing import Any
 
 import flax.linen as nn
-import jax
 from jaxtyping import Array, Float, Int32, UInt8
 from ml_collections import ConfigDict
 
@@ -58,11 +57,8 @@ def predict_here(
     config: ConfigDict,
 ) -> People:
     """`predict`, one image after the other where that is faster and saves memory."""
-    if devices.at_once(len(to_image)) > 1:
+
+    def run(images: tuple, to_image: Array) -> People:
         return predict(model, variables, images, to_image, config)
 
-    def one(image: tuple) -> People:
-        alone = jax.tree.map(lambda x: x[None], image)
-        return jax.tree.map(lambda x: x[0], predict(model, variables, *alone, config))
-
-    return jax.lax.map(one, (images, to_image))
+    return devices.map_at_once(run, images, to_image)

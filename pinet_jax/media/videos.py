@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageSequence
 
+from pinet_jax.data import RgbImage
 from pinet_jax.errors import UserError
 from pinet_jax.media.images import to_rgb
 from pinet_jax.runtime import files
@@ -30,8 +30,6 @@ ANIMATIONS = ("GIF", "PNG", "WEBP")
 DEFAULT_RATE = 25.0  # frames a second where a film or webcam does not tell
 UNTIMED_FRAME = 100  # milliseconds a GIF's frame of no duration is shown, as browsers do
 CUT_SHORT = 0.9  # fewer of the announced frames than this: the file is not whole
-
-RgbImage = UInt8[np.ndarray, "h w 3"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +43,7 @@ class Video:
         frames: starts reading and yields one RGB frame after the other, all of one
             size; UserError where the file turns out to be damaged.
         live: frames come when they are asked for, not at the rate.
+        names: files of the frames, where each has its own.
     """
 
     path: pathlib.Path
@@ -52,6 +51,11 @@ class Video:
     count: int | None
     frames: Callable[[], Iterator[RgbImage]]
     live: bool = False
+    names: tuple[str, ...] | None = None
+
+    def file_of(self, frame: int) -> str:
+        """The file that frame number `frame`, counted from 0, is in."""
+        return str(self.path) if self.names is None else self.names[frame]
 
 
 def is_video(path: str | os.PathLike) -> bool:

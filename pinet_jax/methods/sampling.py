@@ -7,15 +7,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from pinet_jax.data import AnyArray
 
-def read_pixels(maps: Float[Array, "b h w *c"], index: Int[Array, "b n"]) -> Float[Array, "b n *c"]:
+
+def read_pixels(
+    maps: Float[AnyArray, "b h w *c"], index: Int[AnyArray, "b n"]
+) -> Float[Array, "b n *c"]:
     """Entries of each map at flat indices y * w + x, which must lie inside."""
     flat = maps.reshape(maps.shape[0], -1, *maps.shape[3:])
     return jax.vmap(lambda entries, i: entries.at[i].get(mode="promise_in_bounds"))(flat, index)
 
 
 def sample_bilinear(
-    maps: Float[Array, "b h w c"], points: Float[Array, "b *n 2"], convention: str
+    maps: Float[AnyArray, "b h w c"], points: Float[AnyArray, "b *n 2"], convention: str
 ) -> Float[Array, "b *n c"]:
     """Bilinear value of each map at points; what lies outside the map reads zero.
 

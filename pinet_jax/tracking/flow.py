@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 
+from pinet_jax.data import RgbImage
 from pinet_jax.tracking.frames import Detections
 from pinet_jax.tracking.linkers import Links
 from pinet_jax.tracking.oks import greedy, similarity
@@ -45,7 +46,7 @@ class FlowLinker:
     def link(
         self,
         state: Before,
-        image: UInt8[np.ndarray, "h w 3"],
+        image: RgbImage,
         frame: int,
         live: Live,
         found: Detections,
@@ -70,7 +71,7 @@ class FlowLinker:
         return Before(grey, moved), greedy(alike, found, self._config.link_oks)
 
 
-def _small_grey(image: UInt8[np.ndarray, "h w 3"], factor: float) -> Grey:
+def _small_grey(image: RgbImage, factor: float) -> Grey:
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     if factor == 1:
         return grey

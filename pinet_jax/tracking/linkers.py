@@ -5,11 +5,12 @@ video goes in and out, so that one linker serves any number of videos.
 """
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int
 
+from pinet_jax.data import RgbImage
 from pinet_jax.tracking.frames import Detections, Tracked
 from pinet_jax.tracking.tracks import Live
 
@@ -30,6 +31,7 @@ class Links:
     duplicate: Bool[np.ndarray, " n"]
 
 
+@runtime_checkable
 class Linker(Protocol):
     """Links detections to live tracks."""
 
@@ -39,7 +41,7 @@ class Linker(Protocol):
     def link(
         self,
         state: Any,
-        image: UInt8[np.ndarray, "h w 3"],
+        image: RgbImage,
         frame: int,
         live: Live,
         found: Detections,
@@ -54,8 +56,13 @@ class Linker(Protocol):
             found: people of this frame, already suppressed.
         """
 
+
+@runtime_checkable
+class Merger(Linker, Protocol):
+    """A linker that can also join tracks over long gaps, offline (config.tracking.merge)."""
+
     def merge(self, state: Any, frames: list[Tracked]) -> dict[int, int]:
-        """Optional, offline (config.tracking.merge): ids that are others' continuation.
+        """Ids that are others' continuation.
 
         Args:
             state: after the last frame.

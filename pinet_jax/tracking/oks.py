@@ -6,9 +6,10 @@ TRACKING, section 4, "oks".
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
+from pinet_jax.data import RgbImage
 from pinet_jax.tracking import frames
 from pinet_jax.tracking.frames import Detections
 from pinet_jax.tracking.linkers import Links
@@ -32,7 +33,7 @@ class OksLinker:
     def link(
         self,
         state: None,
-        image: UInt8[np.ndarray, "h w 3"],
+        image: RgbImage,
         frame: int,
         live: Live,
         found: Detections,

@@ -5,17 +5,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
+from pinet_jax.data import RgbImage
 from pinet_jax.inference.fusion import People
 from pinet_jax.inference.predictor import Predictor
 from pinet_jax.tracking import endings, methods, tracks
 from pinet_jax.tracking.frames import Detections, Tracked
 from pinet_jax.tracking.linkers import Linker
-
-RgbImage = UInt8[np.ndarray, "h w 3"]
 
 
 class Tracker:

@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from jaxtyping import Int32
 from ml_collections import ConfigDict
 
 from pinet_jax import methods
 from pinet_jax.backbones.hrnet import normalise
+from pinet_jax.data import AnyArray
 from pinet_jax.methods.variables import init
 from pinet_jax.runtime import devices
 
@@ -31,7 +33,7 @@ class TrainState:
         opt_state: Adam's moments.
     """
 
-    step: jax.Array
+    step: Int32[AnyArray, ""]
     params: Any
     batch_stats: Any
     opt_state: Any
@@ -152,7 +154,7 @@ class Guarded:
     """
 
     train: TrainState
-    failed_at: jax.Array
+    failed_at: Int32[AnyArray, ""]
 
 
 def guarded(state: TrainState) -> Guarded:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from pinet_jax.data import RgbImage
 from pinet_jax.runtime import files
 
-RgbImage = UInt8[np.ndarray, "h w 3"]
 Color = tuple[int, int, int]
 
 PAPER = (250, 250, 250)

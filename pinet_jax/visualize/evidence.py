@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
+from pinet_jax.data import RgbImage
 from pinet_jax.inference.inspection import Inspection
 from pinet_jax.skeletons import Parts, Skeleton
-from pinet_jax.visualize.canvas import RgbImage, grid, pad, resized, scaled_points, titled
+from pinet_jax.visualize.canvas import grid, pad, resized, scaled_points, titled
 from pinet_jax.visualize.people import MIN_KEYPOINT_SCORE, MIN_SCORE, Poses, draw_poses
 
 PANEL = 640  # pixels of a panel's long side

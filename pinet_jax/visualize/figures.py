@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pinet_jax.visualize.canvas import RgbImage
+from pinet_jax.data import RgbImage
 
 if TYPE_CHECKING:  # takes half a second to import
     from matplotlib.figure import Figure

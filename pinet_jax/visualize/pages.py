@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from pinet_jax.data import RgbImage
 from pinet_jax.skeletons import Skeleton
 from pinet_jax.visualize.canvas import (
-    RgbImage,
     grid,
     pad,
     resized,

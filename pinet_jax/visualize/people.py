@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
 
+from pinet_jax.data import RgbImage
 from pinet_jax.skeletons import Skeleton
-from pinet_jax.visualize.canvas import Color, RgbImage, font, resized, scaled_points
+from pinet_jax.visualize.canvas import Color, font, resized, scaled_points
 
 MIN_LONG_SIDE = 720  # smaller images are enlarged to this
 MIN_SCORE = 0.2  # people of a lower score are not worth a picture
@@ -120,7 +121,8 @@ def draw_poses(canvas: RgbImage, poses: Poses, skeleton: Skeleton) -> RgbImage:
     """The canvas with poses on it."""
     shown = poses.shown & np.isfinite(poses.points).all(-1)
     drawing = canvas.copy()
-    for i in poses.order:
+    order = poses.order.tolist()
+    for i in order:
         brush = _brush(poses.points[i][shown[i]], canvas.shape)
         _pose(drawing, poses.points[i], shown[i], poses.full[i], skeleton, poses.color(i), brush)
         if poses.centers is not None:
@@ -128,7 +130,7 @@ def draw_poses(canvas: RgbImage, poses: Poses, skeleton: Skeleton) -> RgbImage:
     drawing = cv2.addWeighted(drawing, OPACITY, canvas, 1 - OPACITY, 0)
     labels = [
         (poses.labels[i], min(poses.points[i][shown[i]], key=lambda p: p[1]), poses.color(i))
-        for i in poses.order
+        for i in order
         if poses.labels[i] and shown[i].any()
     ]
     return _labelled(drawing, labels) if labels else drawing

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from pinet_jax.data import RgbImage
 from pinet_jax.errors import UserError
 from pinet_jax.skeletons import Skeleton
 from pinet_jax.visualize import figures
-from pinet_jax.visualize.canvas import RgbImage, save_png
+from pinet_jax.visualize.canvas import save_png
 
 
 def loss_curves(records: Sequence[Mapping[str, float]], png_path: str | os.PathLike) -> None:

@@ -42,7 +42,7 @@ class Sample:
         caption: what is written beside it.
     """
 
-    image: UInt8[np.ndarray, "s s 3"]
+    image: UInt8[np.ndarray, "side side 3"]
     keypoints: Float[np.ndarray, "p k 3"]
     region_mask: Bool[np.ndarray, "m m"]
     centers: Float[np.ndarray, "p s 3"]
@@ -120,7 +120,8 @@ def owned_pixels(
         [
             used.any(-1) & (~used | (np.abs(target - person[:, :2]).max(-1) < SAME_POINT)).all(-1)
             for person in keypoints
-        ]
+        ],
+        bool,
     ).reshape(-1, height, width)
 
 

@@ -74,7 +74,7 @@ def _from_released(path: Path, array: np.ndarray, names: ModuleType) -> np.ndarr
     return np.ascontiguousarray(array)
 
 
-def from_torch(state_dict: Mapping[str, np.ndarray], config: ConfigDict) -> Variables:
+def from_torch(state_dict: Mapping[str, object], config: ConfigDict) -> Variables:
     """Variables of the model `config` describes, or of its backbone alone.
 
     Args:

@@ -7,7 +7,7 @@ from html import escape
 
 from PIL import Image
 
-from pinet_jax.visualize.canvas import RgbImage
+from pinet_jax.data import RgbImage
 
 JPEG_QUALITY = 82
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import UInt8
 
 from pinet_jax import visualize
+from pinet_jax.data import RgbImage
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation.report import page
 from pinet_jax.evaluation.report.breakdown import DETECTION_KINDS, Outcome
@@ -16,7 +16,6 @@ from pinet_jax.visualize.canvas import resized, scaled_points
 NUM_WORST = 8  # images shown
 PICTURE_SIDE = 720  # pixels of a picture's longer side
 
-RgbImage = UInt8[np.ndarray, "h w 3"]
 LoadImages = Callable[[Sequence[int]], Iterable[RgbImage]]
 
 

@@ -165,7 +165,9 @@ def _errors(outcomes: Sequence[Outcome], shown: Sequence[Outcome], skeleton: Ske
         _kinds(("detections", *header), DETECTION_KINDS, [column.detections for column in columns]),
         page.note(_DETECTIONS),
         _kinds(
-            ("keypoints", *header), KEYPOINT_KINDS, [column.keypoints.sum(0) for column in columns]
+            ("keypoints", *header),
+            KEYPOINT_KINDS,
+            [column.keypoints.sum(0).tolist() for column in columns],
         ),
         page.note(_KEYPOINTS),
         _diagram(curves.keypoint_errors(every.keypoints, skeleton.keypoints), "errors by keypoint"),
@@ -186,10 +188,10 @@ def _by_keypoint(errors: Breakdown, skeleton: Skeleton) -> str:
     rows = [
         (
             name.replace("_", " "),
-            str(counts.sum()),
-            *(_share(count, counts.sum()) for count in counts),
+            str(sum(counts)),
+            *(_share(count, sum(counts)) for count in counts),
         )
-        for name, counts in zip(skeleton.keypoints, errors.keypoints, strict=True)
+        for name, counts in zip(skeleton.keypoints, errors.keypoints.tolist(), strict=True)
     ]
     return page.table(("keypoint", "labelled", *(f"% {kind}" for kind in KEYPOINT_KINDS)), rows)
 

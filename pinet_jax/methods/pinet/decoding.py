@@ -12,6 +12,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int32
 
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
+from pinet_jax.data import AnyArray
 from pinet_jax.methods.sampling import read_pixels
 
 
@@ -25,9 +26,9 @@ class Peaks:
         valid: whether there is a peak.
     """
 
-    centers: Int32[Array, "b s p 2"]
-    scores: Float[Array, "b s p"]
-    valid: Bool[Array, "b s p"]
+    centers: Int32[AnyArray, "*b s p 2"]
+    scores: Float[AnyArray, "*b s p"]
+    valid: Bool[AnyArray, "*b s p"]
 
 
 def peak_window(height: int, width: int, windows: Sequence[int], sides: Sequence[float]) -> int:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
 from pinet_jax.backbones.hrnet import normalise
+from pinet_jax.data import AnyArray, Batch
 from pinet_jax.methods.pinet.ppg import Maps
 from pinet_jax.methods.pinet.targets import Targets, is_released, render_targets
 
@@ -31,23 +32,23 @@ class Counts(NamedTuple):
 
 
 def heatmap_loss(
-    predicted: Float[Array, "b h w n"],
-    target: Float[Array, "b h w n"],
-    mask: Float[Array, "b h w n"],
+    predicted: Float[AnyArray, "b h w n"],
+    target: Float[AnyArray, "b h w n"],
+    mask: Float[AnyArray, "b h w n"],
 ) -> Float[Array, ""]:
     """Mean of the masked squared error over all maps (PINet eq. 7)."""
     return jnp.mean(mask * (predicted - target) ** 2)
 
 
-def smooth_l1(x: Float[Array, "..."], beta: float) -> Float[Array, "..."]:
+def smooth_l1(x: Float[AnyArray, "..."], beta: float) -> Float[Array, "..."]:
     """x^2 / (2 beta) where |x| < beta, else |x| - beta / 2; beta is positive."""
     return optax.huber_loss(x, delta=beta) / beta
 
 
 def offset_loss(
-    predicted: Float[Array, "*batch k 2"],
-    target: Float[Array, "*batch k 2"],
-    weights: Float[Array, "*batch k"],
+    predicted: Float[AnyArray, "*batch k 2"],
+    target: Float[AnyArray, "*batch k 2"],
+    weights: Float[AnyArray, "*batch k"],
     beta: float,
 ) -> Ratio:
     """Weighted smooth-L1 of offsets in heatmap pixels (PINet eqs. 8, 10).
@@ -60,7 +61,7 @@ def offset_loss(
     return jnp.sum(error * weights[..., None]), _count(weights)
 
 
-def _count(weights: Float[Array, "*batch k"]) -> Float[Array, ""]:
+def _count(weights: Float[AnyArray, "*batch k"]) -> Float[Array, ""]:
     return 2.0 * jnp.count_nonzero(weights)
 
 
@@ -87,7 +88,7 @@ def sample_locations(
 
 
 def gather_locations(
-    maps: Float[Array, "b h w s *rest"], index: Int[Array, "b s n"]
+    maps: Float[AnyArray, "b h w s *rest"], index: Int[AnyArray, "b s n"]
 ) -> Float[Array, "b s n *rest"]:
     """Each part's own channel of `maps` at that part's flat locations."""
     parts = jnp.arange(index.shape[1])[:, None]
@@ -96,10 +97,10 @@ def gather_locations(
 
 
 def refinement_loss(
-    refined_offset: Float[Array, "b s n k 2"],
+    refined_offset: Float[AnyArray, "b s n k 2"],
     targets: Targets,
-    index: Int[Array, "b s n"],
-    valid: Bool[Array, "b s n"],
+    index: Int[AnyArray, "b s n"],
+    valid: Bool[AnyArray, "b s n"],
     beta: float,
 ) -> Ratio:
     """`offset_loss` of refined offsets at the valid sampled locations (PINet eq. 10)."""
@@ -108,7 +109,7 @@ def refinement_loss(
 
 
 def _sampled_weights(
-    targets: Targets, index: Int[Array, "b s n"], valid: Bool[Array, "b s n"]
+    targets: Targets, index: Int[AnyArray, "b s n"], valid: Bool[AnyArray, "b s n"]
 ) -> Float[Array, "b s n k"]:
     return gather_locations(targets.offset_weights, index) * valid[..., None]
 
@@ -125,7 +126,7 @@ def compute_loss(
     model: nn.Module,
     params: Any,
     batch_stats: Any,
-    batch: dict[str, Array],
+    batch: Batch,
     config: ConfigDict,
     counts: Counts | None = None,
 ) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Any]]:
@@ -197,7 +198,7 @@ def train_loss(
     return loss, (metrics, updated["batch_stats"])
 
 
-def targets_of(model: nn.Module, batch: dict[str, Array], config: ConfigDict) -> Targets:
+def targets_of(model: nn.Module, batch: Batch, config: ConfigDict) -> Targets:
     """The targets of a batch as of `compute_loss`."""
     persons = batch["keypoints"], batch["area"], batch["region_mask"]
     return render_targets(*persons, model.parts, config.targets)

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HRNet
 from pinet_jax.config import check_choices
+from pinet_jax.data import AnyArray
 from pinet_jax.methods.pinet.ppg import PPG, Maps
 from pinet_jax.methods.pinet.refinement import PR
 from pinet_jax.methods.sampling import read_pixels, sample_bilinear
@@ -19,14 +20,14 @@ class PINet(nn.Module):
     """Images to pose proposals (`__call__`), and proposals to corrections (`refine`).
 
     Attributes:
-        backbone: HRNet.
+        backbone: images to the feature map F: HRNet.
         num_keypoints: K.
         parts: S tuples of keypoint indices.
         refiner: PR, or None for a model without it.
         sampling: convention of the bilinear reads, see sampling.py.
     """
 
-    backbone: HRNet
+    backbone: nn.Module
     num_keypoints: int
     parts: skeletons.Parts
     refiner: PR | None
@@ -46,10 +47,10 @@ class PINet(nn.Module):
 
     def refine(
         self,
-        features: Float[Array, "b h w f"],
-        poses: Float[Array, "b n k 2"],
-        centers: Int[Array, "b n 2"],
-        valid: Bool[Array, "b n"],
+        features: Float[AnyArray, "b h w f"],
+        poses: Float[AnyArray, "b n k 2"],
+        centers: Int[AnyArray, "b n 2"],
+        valid: Bool[AnyArray, "b n"],
         train: bool = False,
     ) -> Float[Array, "b n k 2"]:
         """Corrections of proposals: refined pose = pose - delta; zeros without PR.

@@ -9,6 +9,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from pinet_jax.backbones.layers import Conv
+from pinet_jax.data import AnyArray
 
 
 @struct.dataclass
@@ -22,10 +23,10 @@ class Maps:
         offsets: O; the pose from part s at location p is p - offsets[p, s], (x, y).
     """
 
-    features: Float[Array, "b h w f"]
-    keypoint_heatmaps: Float[Array, "b h w k"]
-    part_heatmaps: Float[Array, "b h w s"]
-    offsets: Float[Array, "b h w s k 2"]
+    features: Float[AnyArray, "*b h w f"]
+    keypoint_heatmaps: Float[AnyArray, "*b h w k"]
+    part_heatmaps: Float[AnyArray, "*b h w s"]
+    offsets: Float[AnyArray, "*b h w s k 2"]
 
 
 class PPG(nn.Module):

@@ -7,13 +7,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from pinet_jax.backbones.layers import BatchNorm, Initializer
+from pinet_jax.data import AnyArray
 
 GRAPH_INIT = nn.initializers.variance_scaling(1.414**2, "fan_avg", "uniform")
 
-Nodes = Float[Array, "b n k f"]
+Nodes = Float[AnyArray, "b n k f"]
 
 
 def skeleton_adjacency(limbs: tuple[tuple[int, int], ...], num_keypoints: int) -> np.ndarray:
@@ -29,7 +31,7 @@ def uniform_init(fan_in: int) -> Initializer:
     """Uniform within 1 / sqrt(fan_in) of 0: where PyTorch's linear layers start."""
     bound = fan_in**-0.5
 
-    def init(key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+    def init(key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
@@ -56,8 +58,8 @@ class PR(nn.Module):
     def __call__(
         self,
         keypoint_features: Nodes,
-        center_features: Float[Array, "b n f"],
-        valid: Bool[Array, "b n"],
+        center_features: Float[AnyArray, "b n f"],
+        valid: Bool[AnyArray, "b n"],
         train: bool = False,
     ) -> Float[Array, "b n k 2"]:
         """The delta of each proposal: refined pose = pose - delta, (x, y) map pixels.
@@ -83,7 +85,7 @@ class PR(nn.Module):
         x = dense(x, self.num_keypoints * 2, "delta")
         return x.reshape(*x.shape[:2], self.num_keypoints, 2)
 
-    def _adjacency(self) -> Float[Array, "k k"] | None:
+    def _adjacency(self) -> Float[AnyArray, "k k"] | None:
         start = skeleton_adjacency(self.limbs, self.num_keypoints)
         if self.graph == "dynamic":
             return self.param("adjacency", lambda _: jnp.asarray(start))
@@ -100,10 +102,10 @@ class GraphBlock(nn.Module):
     def __call__(
         self,
         x: Nodes,
-        adjacency: Float[Array, "k k"] | None,
-        valid: Bool[Array, "b n"],
+        adjacency: Float[AnyArray, "k k"] | None,
+        valid: Bool[AnyArray, "b n"],
         train: bool,
-    ) -> Nodes:
+    ) -> Float[Array, "b n k f2"]:
         """Adjacency None mixes nothing between keypoints."""
         shape = (x.shape[-1], self.features)
         weight = self.param("weight", GRAPH_INIT, shape, jnp.float32)

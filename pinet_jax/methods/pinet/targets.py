@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
+from pinet_jax.data import AnyArray
 from pinet_jax.skeletons import Parts
 
 
@@ -33,12 +34,12 @@ class Targets:
         offset_weights: of both coordinates of an offset; 0 where there is none.
     """
 
-    keypoint_heatmaps: Float[Array, "b h w k"]
-    keypoint_mask: Float[Array, "b h w k"]
-    part_heatmaps: Float[Array, "b h w s"]
-    part_mask: Float[Array, "b h w s"]
-    offsets: Float[Array, "b h w s k 2"]
-    offset_weights: Float[Array, "b h w s k"]
+    keypoint_heatmaps: Float[AnyArray, "*b h w k"]
+    keypoint_mask: Float[AnyArray, "*b h w k"]
+    part_heatmaps: Float[AnyArray, "*b h w s"]
+    part_mask: Float[AnyArray, "*b h w s"]
+    offsets: Float[AnyArray, "*b h w s k 2"]
+    offset_weights: Float[AnyArray, "*b h w s k"]
 
 
 def is_released(convention: str) -> bool:
@@ -47,9 +48,9 @@ def is_released(convention: str) -> bool:
 
 
 def render_targets(
-    keypoints: Float[Array, "b p k 3"],
-    area: Float[Array, "b p"],
-    region_mask: Bool[Array, "b h w"],
+    keypoints: Float[AnyArray, "b p k 3"],
+    area: Float[AnyArray, "b p"],
+    region_mask: Bool[AnyArray, "b h w"],
     parts: Parts,
     config: ConfigDict,
 ) -> Targets:
@@ -65,6 +66,7 @@ def render_targets(
         parts: keypoint indices of each part.
         config: `config.targets`.
     """
+    area, region_mask = jnp.asarray(area), jnp.asarray(region_mask)
     size = region_mask.shape[1:]
     keypoints = keypoints / jnp.array([HEATMAP_STRIDE, HEATMAP_STRIDE, 1.0])
     centers = _drop_outside(part_centers(keypoints, area, parts, config), size)
@@ -85,8 +87,8 @@ def render_targets(
 
 
 def part_centers(
-    keypoints: Float[Array, "b p k 3"],
-    area: Float[Array, "b p"],
+    keypoints: Float[AnyArray, "b p k 3"],
+    area: Float[AnyArray, "b p"],
     parts: Parts,
     config: ConfigDict,
 ) -> Float[Array, "b p s 3"]:
@@ -101,6 +103,7 @@ def part_centers(
     Returns:
         x, y in the pixels of `keypoints` and v: 1 where there is a centre, else 0.
     """
+    keypoints, area = jnp.asarray(keypoints), jnp.asarray(area)
     centers = jnp.stack([_labelled_mean(keypoints[:, :, list(part)]) for part in parts], axis=2)
     return _label_where(centers, (area > 0) & (area >= config.min_area))
 

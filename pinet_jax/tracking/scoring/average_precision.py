@@ -18,7 +18,7 @@ def average_precision(frames: Sequence[Both]) -> dict[str, Float[np.ndarray, " k
     scores, right, labelled = zip(*(_of_frame(frame) for frame in frames), strict=True)
     scores, right = np.concatenate(scores), np.concatenate(right)
     total = np.sum(labelled, 0)
-    columns = [_curve(scores[:, k], right[:, k], total[k]) for k in range(len(total))]
+    columns = [_curve(scores[:, k], right[:, k], int(total[k])) for k in range(len(total))]
     return {
         name: 100 * np.array(values)
         for name, values in zip(
@@ -47,7 +47,7 @@ def _assigned(pck: Float[np.ndarray, "g p"]) -> list[tuple[int, int]]:
     columns = np.arange(pck.shape[1])
     rows = pck.argmax(0)
     best[rows, columns] = pck[rows, columns]
-    return [(g, int(best[g].argmax())) for g in np.flatnonzero(best.max(1) > 0)]
+    return [(g, int(best[g].argmax())) for g in np.flatnonzero(best.max(1) > 0).tolist()]
 
 
 def _curve(

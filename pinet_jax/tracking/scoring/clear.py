@@ -57,18 +57,20 @@ def _matches(pairs: Pairs, last: dict[int, int]) -> list[tuple[int, int]]:
     return kept + [(int(g), int(p)) for g, p in rest if allowed[g, p]]
 
 
-def joint_scores(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """MOTA, MOTP, precision and recall in percent, of counts of any shape; nan without objects."""
-    objects = np.where(counts["objects"] > 0, counts["objects"], np.nan)
+def joint_scores(counts: dict[str, float]) -> dict[str, float]:
+    """MOTA, MOTP, precision and recall of summed counts, percent; nan where there is none."""
     wrong = counts["misses"] + counts["switches"] + counts["false_positives"]
-    found = counts["detections"] + counts["false_positives"]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {
-            "mota": 100 * (1 - wrong / objects),
-            "motp": 100 * (1 - counts["distance"] / counts["detections"]),
-            "precision": 100 * np.where(found > 0, counts["detections"] / found, 0.0),
-            "recall": 100 * counts["detections"] / objects,
-        }
+    right, objects = counts["detections"], counts["objects"]
+    return {
+        "mota": 100 * (1 - _share(wrong, objects)),
+        "motp": 100 * (1 - _share(counts["distance"], right)),
+        "precision": 100 * _share(right, right + counts["false_positives"]),
+        "recall": 100 * _share(right, objects),
+    }
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")
 
 
 def people_counts(frames: Iterable[Pairs], least: float) -> dict[str, float]:

@@ -48,6 +48,7 @@ def hota_counts(frames: Sequence[Pairs], aligned: bool, lost: Sequence[Lost] = (
     counts = {name: np.zeros(len(ALPHAS)) for name in (*SUMS, *AVERAGES)}
     for a, alpha in enumerate(ALPHAS):
         _count_at(alpha, a, matches, (truth_total, found_total), counts)
+    counts["LocA"] = _mean(counts["LocA"], counts["TP"])
     counts["FN"] += truth_total.total() - counts["TP"]
     counts["FP"] += found_total.total() - counts["TP"]
     for pairs, (no_truth, no_found) in zip(frames, lost, strict=False):
@@ -94,7 +95,7 @@ def _count_at(
             if value < alpha - _EPS:
                 continue
             counts["TP"][a] += 1
-            counts["LocA"][a] += value
+            counts["LocA"][a] += value  # summed here, a mean in the end
             together[g, p] += 1
             if g in current and current[g][0] != p:
                 runs.append(((g, current[g][0]), current[g][1]))
@@ -114,11 +115,12 @@ def _count_at(
     }
     for name, value in scores.items():
         counts[name][a] = value / max(1.0, counts["TP"][a])
-    counts["LocA"][a] = _share(counts["LocA"][a], counts["TP"][a])
 
 
-def _share(similarity: float | np.ndarray, matches: float | np.ndarray) -> np.ndarray:
-    """Mean similarity; 1 without a match, as TrackEval has it."""
+def _mean(
+    similarity: Float[np.ndarray, " a"], matches: Float[np.ndarray, " a"]
+) -> Float[np.ndarray, " a"]:
+    """Mean similarity of the matches; 1 without any, as TrackEval has it."""
     return np.maximum(1e-10, similarity) / np.maximum(1e-10, matches)
 
 
@@ -127,7 +129,7 @@ def added(parts: Sequence[ByAlpha]) -> ByAlpha:
     total = {name: sum(part[name] for part in parts) for name in SUMS}
     weighted = {name: sum(part[name] * part["TP"] for part in parts) for name in AVERAGES}
     averages = {name: value / np.maximum(1.0, total["TP"]) for name, value in weighted.items()}
-    return total | averages | {"LocA": _share(weighted["LocA"], total["TP"])}
+    return total | averages | {"LocA": _mean(weighted["LocA"], total["TP"])}
 
 
 def over_joints(parts: Sequence[ByAlpha]) -> ByAlpha:

@@ -44,9 +44,9 @@ def posetrack18(videos: Videos, names: Sequence[str], variant: str) -> dict[str,
     """
     joints = used_joints(names)
     counts = {name: _clear_of_joint(videos, k, variant == "official") for name, k in joints.items()}
-    scores = {name: clear.joint_scores(_arrays(values)) for name, values in counts.items()}
+    scores = {name: clear.joint_scores(values) for name, values in counts.items()}
     by_score = {
-        score: _with_mean({name: float(scores[name][score]) for name in joints})
+        score: _with_mean({name: scores[name][score] for name in joints})
         for score in ("mota", "motp", "precision", "recall")
     }
     fields = (*clear.COUNTS, "distance")
@@ -144,10 +144,6 @@ def _people_scores(counts: Scores, alphas: hota.ByAlpha) -> Scores:
         **{name: float(scores[name].mean()) for name in HOTA_OF_PEOPLE},
         **{name: value for name, value in counts.items() if name != "similarity"},
     }
-
-
-def _arrays(counts: Scores) -> dict[str, np.ndarray]:
-    return {name: np.asarray(value, float) for name, value in counts.items()}
 
 
 def _with_mean(values: Scores) -> Scores:

@@ -1,7 +1,6 @@
 """Scenes: true visibility, silhouettes, crowding, padding, determinism."""
 
 import functools
-import types
 
 import jax
 import jax.numpy as jnp
@@ -188,7 +187,7 @@ def test_a_scene_depends_on_its_key_alone():
 
 @jax.jit
 def corner_boxes(wish, keys):
-    config = types.SimpleNamespace(**(crowd_config(people=(2, 4)).to_dict() | {"pair_iou": wish}))
+    config = ConfigDict(crowd_config(people=(2, 4)).to_dict() | {"pair_iou": wish})
 
     def one(key):
         drawn = scene.sample_people(key, config)

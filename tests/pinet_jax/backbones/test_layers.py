@@ -130,7 +130,7 @@ def test_choices_map_over_any_axis():
 
     x, y = normal(3, 4), normal(4, seed=1)
     np.testing.assert_array_equal(jax.vmap(function, (1, 0))(x, y), (x - y).T)
-    np.testing.assert_array_equal(jax.vmap(function, (1, None))(x, 2.0), x.T - 2)
+    np.testing.assert_array_equal(jax.vmap(function, (1, None))(x, jnp.array(2.0)), x.T - 2)
 
 
 def test_the_layer_uses_it():

@@ -63,7 +63,7 @@ def test_against_the_definition(data):
 
 
 def test_one_person_by_hand():
-    visibility = np.array([[2, 2, 1, 0, 2, 1, 0]])
+    visibility = np.array([[2.0, 2, 1, 0, 2, 1, 0]])
     found = occlusion.occlusion(visibility, ((0, 1), (1, 2), (2, 5), (3, 6), (3, 4)))
     assert found.some_part_visible == 1
     assert found.visible_keypoints == pytest.approx((1 + 0.5 + 0 + 1) / 4)

@@ -134,12 +134,12 @@ def test_no_images(predictor):
         None,
     ],
 )
-def test_what_is_no_image(predictor, bad):
+def test_what_is_no_image(predictor, unchecked, bad):
     with pytest.raises(UserError, match=r"images\[1\].*RGB uint8 array of shape"):
         predictor([IMAGES[0], bad])
 
 
-def test_an_image_without_its_list(predictor):
+def test_an_image_without_its_list(predictor, unchecked):
     with pytest.raises(UserError, match="list of images"):
         predictor(IMAGES[0])
 

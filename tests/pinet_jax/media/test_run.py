@@ -13,7 +13,7 @@ from pinet_jax.inference.fusion import People
 from pinet_jax.media import run as predict_loop
 from pinet_jax.media import videos as video_files
 from pinet_jax.media.predictions import PredictionFiles
-from pinet_jax.media.run import Finder, Run, picture_names
+from pinet_jax.media.run import Artist, Finder, Run, picture_names
 from pinet_jax.skeletons import COCO
 from tests import tiny
 
@@ -39,10 +39,11 @@ class OnePerson(Finder):
         ]
 
 
-class Plain:
+class Plain(Artist):
     """Draws the image alone."""
 
-    kinds = ("people", "parts")
+    def __init__(self):
+        self.kinds = ["people", "parts"]
 
     def __call__(self, image, people):
         return dict.fromkeys(self.kinds, image)

@@ -12,7 +12,7 @@ IMAGE = np.zeros((240, 320, 3), np.uint8)
 METHODS = pytest.mark.parametrize("method", ["oks", "flow"])
 
 
-class Known:
+class Known(pinet_jax.Predictor):
     """A predictor that finds in frame i what it was told; frames are numbered by a pixel."""
 
     def __init__(self, found, batch_size=4, **changes):
@@ -138,6 +138,13 @@ def test_merged_tracks_get_the_first_one_s_id():
     linker = Merging(config.tracking, (0.05,) * 17)
     tracked = list(tracker.follow(((IMAGE, f) for f in found), linker, config))
     assert {i for _, p in tracked for i in p.ids.tolist()} == {1}
+
+
+def test_methods_that_cannot_merge_say_so():
+    with pytest.raises(
+        UserError, match=r"tracking.merge: the method 'oks' cannot merge tracks: use"
+    ):
+        pinet_jax.Tracker(Known([], merge=True))
 
 
 def test_unknown_methods_are_named():

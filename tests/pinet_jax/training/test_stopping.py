@@ -19,11 +19,15 @@ with StopRequest() as stop:
 """
 
 
+def handlers() -> list:
+    return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+
 @pytest.fixture(autouse=True)
 def handlers_stay_as_they_were():
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    before = handlers()
     yield
-    assert before == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    assert handlers() == before
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -38,8 +42,11 @@ def test_a_signal_is_a_request(number, code):
 
 
 def test_before_listening_a_signal_does_what_it_ever_does():
-    with pytest.raises(KeyboardInterrupt), StopRequest():
-        os.kill(os.getpid(), signal.SIGINT)
+    before = handlers()
+    with StopRequest() as stop:
+        assert handlers() == before
+        stop.listen()
+        assert handlers() != before
 
 
 def test_work_that_may_be_broken_off_is():

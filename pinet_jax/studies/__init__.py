@@ -1,0 +1,1 @@
+"""The paper's experiments, repeated: rows, runs, statistics and verdicts."""

@@ -1,0 +1,37 @@
+"""The type checker of the test suite: annotations hold while tests run, array shapes included."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from beartype import BeartypeConf, beartype
+
+CHECKER = "tests.shapes.checked"  # as jaxtyping's import hook wants it named
+PACKAGES = ["pinet_jax", "input_pipeline"]
+
+_strict = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int serves where a float is asked
+
+
+def checked(function: Callable) -> Callable:
+    """beartype's check of arguments and result.
+
+    JAX also builds a pytree of what stands for its arrays (their shapes, their axes, None):
+    such a one is not checked.
+    """
+    check = _strict(function)
+    if function.__name__ != "__init__":
+        return check
+
+    @functools.wraps(check)
+    def init(self, *args, **kwargs):
+        if hasattr(self, "_flax_dataclass") and not _all_arrays((args, kwargs)):
+            return function(self, *args, **kwargs)
+        return check(self, *args, **kwargs)
+
+    return init
+
+
+def _all_arrays(tree) -> bool:
+    leaves = jax.tree.leaves(tree, is_leaf=lambda leaf: leaf is None)
+    return all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
