@@ -112,7 +112,7 @@ def _draw(config: ConfigDict, kinds: Sequence[Stills], rng: np.random.Generator)
         still = stills[rng.integers(len(stills))] if len(stills) else None
         who = _to_crop(still, config.stills) if still else []
         if len(who):
-            return make_pair(still, rng.choice(who), config.stills, rng)
+            return make_pair(still, int(rng.choice(who)), config.stills, rng)
     raise UserError(
         f"No still has a person with {config.stills.min_joints} seen joints in a box of "
         f"{config.stills.min_side:g} pixels: lower --config.stills.min_joints or "

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from pinet_jax.data import AnyArray
+
 STRIDE = 4  # input pixels a cell
 WINDOW = 3  # cells along each side
 TAPS = WINDOW**2
@@ -22,7 +24,7 @@ def normalise(features: Float[Array, "*b c"], kind: str) -> Float[Array, "*b c"]
     return features / square if kind == "released" else features * jax.lax.rsqrt(square)
 
 
-def cells_of(points: Float[Array, "*b 2"]) -> Int[Array, "*b 2"]:
+def cells_of(points: Float[AnyArray, "*b 2"]) -> Int[Array, "*b 2"]:
     """The cell, (column, row), that each point in input pixels lies in: floor(p / 4)."""
     return jnp.floor(points / STRIDE).astype(jnp.int32)
 

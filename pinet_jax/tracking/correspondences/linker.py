@@ -38,7 +38,7 @@ class CorrespondenceLinker:
     """Finds people again by what they look like.
 
     Args:
-        config: tracking and the skeleton are read.
+        config: tracking, the skeleton and eval.input_size are read.
         warper: the compiled network.
         estimate: finds people in crops, to recover them; None recovers nobody.
     """
@@ -46,6 +46,7 @@ class CorrespondenceLinker:
     def __init__(self, config: ConfigDict, warper: Warper, estimate: Estimate | None):
         self._config, self._warper = config.tracking, warper
         self._estimate = estimate if config.tracking.recovery else None
+        self._crop_size = config.eval.input_size
         self._sigmas = skeletons.of(config).sigmas
 
     def start(self) -> Memory:
@@ -66,7 +67,7 @@ class CorrespondenceLinker:
         frames = state.frames or self._warper.nothing(seen)
         links, recovered = (
             Links(found, np.zeros(0, int), np.zeros(len(found), bool)),
-            found.take([]),
+            found.take(np.zeros(0, int)),
         )
         if len(live):
             warped = self._warp(frames, seen, live, size)
@@ -110,7 +111,7 @@ class CorrespondenceLinker:
     ) -> Detections:
         """People of the last frame that are found only in crops of this one."""
         if self._estimate is None:
-            return found.take([])
+            return found.take(np.zeros(0, int))
         same = (live.keypoints[:, None] == state.recovered).all((2, 3)).any(1)
         rows = np.flatnonzero((live.last_seen == frame - 1) & ~same)
         size = image.shape[:2]
@@ -123,6 +124,7 @@ class CorrespondenceLinker:
             self._estimate,
             self._sigmas,
             self._config.box_margin * max(size) / self._config.view_size,
+            self._crop_size,
             self._config,
         )
 
@@ -152,7 +154,7 @@ class CorrespondenceLinker:
         to_view, step = self._to_view(state.size), self._warper.frames
         joints, scores = [], []
         for start in range(0, len(people), step):
-            part = slice(start, start + step)
+            part = np.arange(start, min(start + step, len(people)))
             some = people.take(part)
             warped = self._warper.warp(
                 self._warper.recall([state.features[time] for time in times[part]]),

@@ -33,9 +33,9 @@ class Pairs:
 
 
 def affinity_loss(
-    logits: Float[Array, "b q h w"],
-    targets: Float[Array, "b q 2"],
-    positive: Bool[Array, "b q"],
+    logits: Float[AnyArray, "b q h w"],
+    targets: Float[AnyArray, "b q 2"],
+    positive: Bool[AnyArray, "b q"],
     kind: str,
 ) -> Float[Array, ""]:
     """Stage 1, the mean over the positives.
@@ -62,10 +62,10 @@ def affinity_loss(
 
 
 def refinement_loss(
-    logits: Float[Array, "t k h w"],
-    targets: Float[Array, "t k 2"],
-    valid: Bool[Array, "t k"],
-    positive: Bool[Array, "t k"],
+    logits: Float[AnyArray, "t k h w"],
+    targets: Float[AnyArray, "t k 2"],
+    valid: Bool[AnyArray, "t k"],
+    positive: Bool[AnyArray, "t k"],
     kind: str,
 ) -> Float[Array, ""]:
     """Stage 2: binary cross-entropy of R, the mean over the queries.
@@ -91,7 +91,7 @@ def refinement_loss(
 
 
 def near_cells(
-    points: Float[Array, "*q 2"], there: Bool[Array, "*q"], height: int, width: int
+    points: Float[AnyArray, "*q 2"], there: Bool[AnyArray, "*q"], height: int, width: int
 ) -> Bool[Array, "*q {height} {width}"]:
     """Cells within one of that of each point, in both directions; none of a point not there."""
     column, row = jnp.moveaxis(cells_of(points), -1, 0)
@@ -101,8 +101,10 @@ def near_cells(
 
 
 def found(
-    maps: Float[Array, "*q h w"], targets: Float[Array, "*q 2"], positive: Bool[Array, "*q"]
-) -> Bool[Array, "*q"]:
+    maps: Float[AnyArray, "*q h w"],
+    targets: Float[AnyArray, "*q 2"],
+    positive: Bool[AnyArray, "*q"],
+) -> Bool[AnyArray, "*q"]:
     """Positives whose largest value lies within `NEAR` cells of the true one."""
     flat = maps.reshape(*maps.shape[:-2], -1).argmax(-1)
     place = jnp.stack([flat % maps.shape[-1], flat // maps.shape[-1]], axis=-1)
@@ -110,6 +112,6 @@ def found(
     return positive & (distance2 <= NEAR**2)
 
 
-def masked_mean(values: Float[Array, "*q"], mask: Bool[Array, "*q"]) -> Float[Array, ""]:
+def masked_mean(values: Float[AnyArray, "*q"], mask: Bool[AnyArray, "*q"]) -> Float[Array, ""]:
     """The mean where the mask is True; 0 where it nowhere is."""
     return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1)

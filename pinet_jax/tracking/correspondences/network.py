@@ -11,7 +11,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Real
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
@@ -30,15 +30,16 @@ _START_GAIN = 8.0  # of that logit where A is 1
 _HE = nn.initializers.he_normal()
 _SMALL = nn.initializers.normal(0.01)
 
-Map = Float[Array, "*b h w c"]
+Map = Float[Array, "b h w c"]
+OtherMap = Float[Array, "b h2 w2 f"]  # another size and number of channels
 
 
-class OwnFeatures(nn.Module):
+class Features(nn.Module):
     """A small residual network: down to stride 16 and up again to stride 4."""
 
     @nn.compact
-    def __call__(self, images: UInt8[Array, "b h w 3"], train: bool = False) -> Map:
-        """32 channels at stride 4 of RGB images whose sides are multiples of 16."""
+    def __call__(self, images: Real[Array, "b h w 3"], train: bool = False) -> OtherMap:
+        """32 channels at stride 4 of RGB images, 0 to 255, whose sides are multiples of 16."""
         layer = functools.partial(ConvBN, conv_init="he", train=train)
         x = images.astype(jnp.float32) / 255
         x = relu(layer(CHANNELS // 2, stride=2, name="stem1")(x))
@@ -54,24 +55,11 @@ class OwnFeatures(nn.Module):
         return Conv(CHANNELS, kernel_init=_HE, name="out")(x)
 
 
-class SharedFeatures(nn.Module):
-    """One 1x1 convolution of the frozen features of the model that finds the people."""
-
-    @nn.compact
-    def __call__(self, maps: Map, train: bool = False) -> Map:
-        """32 channels of PINet's F."""
-        del train
-        return Conv(CHANNELS, kernel=1, kernel_init=_HE, name="out")(maps.astype(jnp.float32))
-
-
-FEATURES = {"own": OwnFeatures, "shared": SharedFeatures}
-
-
 class Context(nn.Module):
     """What an image alone adds to the refinement's first convolution: once an image."""
 
     @nn.compact
-    def __call__(self, features: Map) -> tuple[Map, Map]:
+    def __call__(self, features: Map) -> tuple[OtherMap, OtherMap]:
         """At stride 8, of F as the image with the queries and as the one that is searched."""
         return tuple(
             Conv(CHANNELS, stride=2, kernel_init=_HE, name=name)(features)
@@ -96,7 +84,7 @@ class Refinement(nn.Module):
     def __call__(
         self,
         as_a: Float[Array, "t h2 w2 f"],
-        as_b: Float[Array, "*t h2 w2 f"],
+        as_b: Float[Array, "#t h2 w2 f"],
         affinity: Float[Array, "t k h w"],
         train: bool = False,
     ) -> Float[Array, "t k h w"]:
@@ -129,22 +117,21 @@ class CorrespondenceNet(nn.Module):
     """The parts, and how they work together.
 
     Attributes:
-        features: OwnFeatures or SharedFeatures.
         num_keypoints: K.
         normalisation: config.tracking.normalise.
     """
 
-    features: nn.Module
     num_keypoints: int
     normalisation: str
 
     def setup(self):  # noqa: D102 (flax)
+        self.features = Features()
         self.context = Context()
         self.refinement = Refinement(self.num_keypoints)
         self.scale = self.param("scale", nn.initializers.constant(_START_SCALE), ())
 
-    def describe(self, images: Array, train: bool = False) -> Map:
-        """Normalised F: of uint8 RGB images ("own"), or of the backbone's maps ("shared")."""
+    def describe(self, images: Real[Array, "b h w 3"], train: bool = False) -> OtherMap:
+        """Normalised F of RGB images, 0 to 255."""
         return normalise(self.features(images, train), self.normalisation)
 
     def logits(
@@ -164,17 +151,21 @@ class CorrespondenceNet(nn.Module):
         maps = over_cells(logits).reshape(count, joints, *logits.shape[1:])
         return jnp.where(there, maps, 0)
 
-    def contexts(self, features: Map) -> tuple[Map, Map]:
+    def contexts(self, features: Map) -> tuple[OtherMap, OtherMap]:
         """What F adds to the refinement as F_a and as F_b."""
         return self.context(features)
 
     def refine(
-        self, as_a: Map, as_b: Map, affinity: Float[Array, "t k h w"], train: bool = False
+        self,
+        as_a: Float[Array, "t h2 w2 f"],
+        as_b: Float[Array, "#t h2 w2 f"],
+        affinity: Float[Array, "t k h w"],
+        train: bool = False,
     ) -> Float[Array, "t k h w"]:
         """Logits of R; see `Refinement`."""
         return self.refinement(as_a, as_b, affinity, train)
 
-    def init_all(self, images: Array) -> None:
+    def init_all(self, images: Real[Array, "b h w 3"]) -> None:
         """Touches every parameter; for `init` only."""
         features = self.describe(images)
         as_a, as_b = self.contexts(features)
@@ -189,9 +180,7 @@ def build(config: ConfigDict) -> CorrespondenceNet:
 
 def of_joints(config: ConfigDict, num_keypoints: int) -> CorrespondenceNet:
     """The network that config.tracking describes, its refinement of so many joints."""
-    tracking = config.tracking
-    features = FEATURES[tracking.features]()
-    return CorrespondenceNet(features, num_keypoints, tracking.normalise)
+    return CorrespondenceNet(num_keypoints, config.tracking.normalise)
 
 
 def _residual(layer: functools.partial, x: Map, depth: int) -> Map:
@@ -200,7 +189,7 @@ def _residual(layer: functools.partial, x: Map, depth: int) -> Map:
     return x
 
 
-def _upsample(x: Map) -> Map:
+def _upsample(x: Map) -> OtherMap:
     """To twice the size, bilinear."""
     shape = (x.shape[0], 2 * x.shape[1], 2 * x.shape[2], x.shape[3])
     return jax.image.resize(x, shape, "bilinear")

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
 
+from pinet_jax.tracking.correspondences import view
 from pinet_jax.tracking.frames import Detections, areas, boxes, join, nobody, pose_oks
 
 Crop = UInt8[np.ndarray, "s s 3"]
@@ -21,6 +22,7 @@ def recover(
     estimate: Estimate,
     sigmas: Sequence[float],
     margin: float,
+    crop_size: int,
     config: ConfigDict,
 ) -> Detections:
     """People that were not found in a frame, found in crops of it.
@@ -36,6 +38,7 @@ def recover(
         estimate: finds the people of crops.
         sigmas: the skeleton's K constants.
         margin: image pixels that boxes reach beyond the joints.
+        crop_size: side of the crops, pixels.
         config: config.tracking.
     """
     size = image.shape[:2]
@@ -47,13 +50,15 @@ def recover(
     if not len(rows):
         return nobody(len(sigmas))
     around = boxes(warped[rows], kept[rows], margin, size)
-    crops, corners = zip(*(_crop(image, box, config.recovery_crop) for box in around), strict=True)
+    to_crop = [_to_square(box, config.recovery_crop, crop_size) for box in around]
+    crops = [cv2.warpAffine(image, matrix, (crop_size, crop_size)) for matrix in to_crop]
     estimates = nobody(len(sigmas))
-    for row, people, corner in zip(rows, estimate(list(crops)), corners, strict=True):
-        people = Detections(people.keypoints + corner, people.keypoint_scores)
+    for row, people, matrix in zip(rows, estimate(crops), to_crop, strict=True):
+        back = view.apply(view.inverse(matrix), people.keypoints)
+        people = Detections(back, people.keypoint_scores)
         alike = _to_warped(warped[[row]], kept[[row]], people, sigmas, margin, size, config)[0]
         if len(people):
-            estimates = join(estimates, people.take([alike.argmax()]))
+            estimates = join(estimates, people.take(np.array([alike.argmax()])))
     return _new(estimates, found, sigmas, margin, size, config)
 
 
@@ -85,7 +90,7 @@ def _new(
     order = np.argsort(-estimates.scores, kind="stable")
     new = nobody(len(sigmas))
     for row in order[enough[order]]:
-        one = estimates.take([row])
+        one = estimates.take(np.array([row]))
         to_found, to_new = (
             _alike(one, others, sigmas, margin, size, config).max(initial=0.0)
             for others in (found, new)
@@ -111,11 +116,8 @@ def _alike(
     return pose_oks(one.keypoints, valid, others.keypoints, others_valid, mean, sigmas)[0]
 
 
-def _crop(
-    image: UInt8[np.ndarray, "h w 3"], box: Float[np.ndarray, " 4"], factor: float
-) -> tuple[Crop, Float[np.ndarray, " 2"]]:
-    """The square about a box, black outside the image, and its corner in the image."""
-    side = max(1, round(float((box[2:] - box[:2]).max()) * factor))
-    corner = np.round((box[:2] + box[2:]) / 2 - side / 2)
-    move = np.column_stack([np.eye(2), -corner])
-    return cv2.warpAffine(image, move, (side, side)), corner
+def _to_square(box: Float[np.ndarray, " 4"], factor: float, size: int) -> Float[np.ndarray, "2 3"]:
+    """Image pixels to those of a crop of side `size`: the enlarged square about a box."""
+    side = max(1.0, factor * (box[2:] - box[:2]).max())
+    scale, middle = size / side, (box[:2] + box[2:]) / 2
+    return np.column_stack([scale * np.eye(2), size / 2 - scale * middle])

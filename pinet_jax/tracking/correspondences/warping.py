@@ -50,9 +50,9 @@ class Warped:
         scores: R there; 0 for a joint without query.
     """
 
-    maps: Float[Array, "t k h w"]
-    joints: Float[Array, "t k 2"]
-    scores: Float[Array, "t k"]
+    maps: Float[Array, "*t k h w"]
+    joints: Float[Array, "*t k 2"]
+    scores: Float[Array, "*t k"]
 
 
 class Warper:
@@ -74,13 +74,14 @@ class Warper:
         self.frames = tracking.max_age + 1
         self._sizes = (*(n for n in _SIZES if n < tracking.max_people), tracking.max_people)
         refined = tracking.refinement and weights.knows(trained, keypoints)
+        odds = np.float32(tracking.odds)
         variables = jax.device_put(trained.variables)
         self._describe = functools.partial(_describe, net, variables)
         self._contexts = functools.partial(_contexts, net, variables)
-        self._warp = functools.partial(_warp, net, refined, variables)
+        self._warp = functools.partial(_warp, net, refined, variables, odds)
 
     def describe(self, view: UInt8[np.ndarray, "s s 3"]) -> Description:
-        """Of one frame: its view, or the model's features of it ("shared")."""
+        """Of one frame, by its view."""
         return self._describe(view[None])
 
     def nothing(self, seen: Description) -> Description:
@@ -129,7 +130,7 @@ class Warper:
 
 
 @jax.jit
-def remember(memory: Description, seen: Description, slot: int) -> Description:
+def remember(memory: Description, seen: Description, slot: int | Int[Array, ""]) -> Description:
     """The memory with the frame just seen in a slot."""
     return jax.tree.map(lambda kept, new: kept.at[slot].set(new[0]), memory, seen)
 
@@ -158,6 +159,7 @@ def _warp(
     net: network.CorrespondenceNet,
     refined: bool,
     variables: dict,
+    odds: Float[Array, ""],
     memory: Description,
     seen: Description,
     slots: Int[Array, " t"],
@@ -176,7 +178,7 @@ def _warp(
         maps = net.apply(variables, queries, seen.features[0], method="affinity")
         if refined:
             logits = net.apply(variables, memory.as_a[slots], seen.as_b, maps, method="refine")
-            maps = jnp.where(asked[..., None, None], jax.nn.sigmoid(logits), 0)
+            maps = jnp.where(asked[..., None, None], jax.nn.sigmoid(logits + jnp.log(odds)), 0)
         else:
             maps = _mass(maps)
         return Warped(maps, *_highest(maps))

@@ -18,7 +18,7 @@ from pinet_jax.weights.reading import check_same, named_leaves
 
 SHIPPED = pathlib.Path(__file__).with_name("weights.npz")
 
-_FACTS = ("features", "normalise")  # of config.tracking, that weights are of
+_FACTS = ("normalise",)  # of config.tracking, that weights are of
 _KEYPOINTS = "keypoints"
 
 
@@ -55,7 +55,7 @@ def load(config: ConfigDict) -> Weights:
 
     Raises:
         UserError: there is no such file, it is no such .npz, or it is of another
-            config.tracking.features or config.tracking.normalise.
+            config.tracking.normalise.
     """
     path = pathlib.Path(config.tracking.weights or SHIPPED).expanduser()
     try:

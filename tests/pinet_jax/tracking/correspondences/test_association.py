@@ -13,7 +13,7 @@ from pinet_jax.tracking.correspondences import association
 from pinet_jax.tracking.frames import Detections
 
 CONFIG = load_config("coco").tracking
-SIGMAS = np.array(COCO.sigmas)
+SIGMAS = COCO.sigmas
 
 
 def frame(seed, tracks=4, people=6):
@@ -50,7 +50,7 @@ def slow_scores(warped, found, people, reads):
             both = [j for j in there if j in valid]
             if both:
                 distance2 = ((warped[q][both] - people.keypoints[p][both]) ** 2).sum(1)
-                variance = (2 * SIGMAS[both]) ** 2
+                variance = (2 * np.array(SIGMAS)[both]) ** 2
                 pose[q, p] = np.exp(-distance2 / 2 / variance / (high - low).prod()).mean()
             counted = [reads[q, p, j] for j in valid if reads[q, p, j] > 0.3]
             read[q, p] = sum(counted)

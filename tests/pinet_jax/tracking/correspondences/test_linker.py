@@ -87,14 +87,12 @@ def test_recovery_looks_back_one_frame_without_chaining():
     asked = []
 
     def estimate(crops):
-        frame = 2 + len(asked)
         asked.append(len(crops))
-        middle = truth[frame].keypoints[1].mean(0)
-        size = (np.ptp(truth[frame].keypoints[1], 0) + 20).max() * 1.25
-        corner = np.round(middle - size / 2)
-        return [Detections(truth[frame].keypoints[1:2] - corner, np.full((1, 17), 0.8))] * len(
-            crops
-        )
+        known = truth[2].keypoints[1]
+        middle = (known.min(0) + known.max(0)) / 2  # of the crop too, within some pixels
+        scale = crops[0].shape[0] / (1.25 * (np.ptp(known, 0).max() + 10))
+        crop = (known - middle) * scale + crops[0].shape[0] / 2
+        return [Detections(crop[None], np.full((1, 17), 0.8))] * len(crops)
 
     people = tracked(gone, estimate)
     assert asked == [1]  # in frame 2; in frame 3 it would be from who was recovered
