@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO := runs/demo
+TWO := --numprocesses 2 --dist loadfile  # a file's tests share what they compile
 
-.PHONY: demo videos test lint clean
+.PHONY: demo videos check test lint clean
 
 demo: $(READY)  ## train, evaluate and look, in minutes, on a CPU
 	$(BIN)/python train.py --config configs/demo.py --workdir $(DEMO)
@@ -19,8 +20,11 @@ demo: $(READY)  ## train, evaluate and look, in minutes, on a CPU
 videos: $(READY)  ## synthetic videos with exact identities, to track in
 	$(BIN)/python tools/synthvideo.py --out runs/synthvideo
 
+check: lint  ## the inner loop: lint, the order of the floors, the fast tests
+	$(BIN)/python -m pytest $(TWO) -m "not slow"
+
 test: $(READY)  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -65,11 +65,7 @@ def eval_batches(
 def load_images(
     config: ConfigDict, split: str, image_ids: Iterable[int]
 ) -> list[tuple[RgbImage, Persons]]:
-    """Images as they are, each with its labelled persons.
-
-    Persons are keypoints float32 [n, K, 3], bbox float32 [n, 4] (x, y, width, height),
-    area float32 [n] and id int64 [n], in image pixels.
-    """
+    """Images as they are, each with its labelled persons as of `pinet_jax.data.Data`."""
     examples = splits.open_split(config, split)
     number_of = {int(image_id): n for n, image_id in enumerate(examples.index.image_id)}
     result = []

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from input_pipeline import augment
 from input_pipeline.quiet_tf import tf
 from input_pipeline.storage import splits
-from input_pipeline.storage.reader import Example, PreparedSplit
+from input_pipeline.storage.reader import Example, Split
 from input_pipeline.tf_stream import numpy_stream
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
@@ -106,7 +106,7 @@ def make_example(example: Example, config: ConfigDict, rng: np.random.Generator)
     }
 
 
-def _training_examples(config: ConfigDict) -> tuple[PreparedSplit, Int[np.ndarray, " n"]]:
+def _training_examples(config: ConfigDict) -> tuple[Split, Int[np.ndarray, " n"]]:
     split = splits.open_split(config, config.dataset.train_split)
     enough = split.index.num_keypoints >= config.dataset.min_train_keypoints
     numbers = np.flatnonzero(enough & (split.index.num_keypoints > 0))

@@ -1,9 +1,10 @@
 """What all tests share: checked shapes, quick compilation, four CPU devices, released weights."""
 
+import gc
 import importlib.util
 import os
 
-from tests.paths import GOLDEN
+from tests.paths import GOLDEN, TESTS
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -12,9 +13,13 @@ import jaxtyping
 import pytest
 
 from tests import shapes
+from tests.resident import resident
 
 jaxtyping.install_import_hook(shapes.PACKAGES, shapes.CHECKER)  # before anything imports them
 jax.config.update("jax_num_cpu_devices", 4)
+
+PROGRAMS = {"end_to_end", "tools"}  # folders of tests
+MOST_RESIDENT = 2**30  # bytes that a process may hold from one module of tests to the next
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,6 +32,22 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, value in settings.items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that run whole programs are slow."""
+    for item in items:
+        if PROGRAMS & set(item.path.relative_to(TESTS).parts):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """Compiled programs that fill the memory are dropped before the next module."""
+    yield
+    if resident() > MOST_RESIDENT:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

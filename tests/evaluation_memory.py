@@ -8,7 +8,6 @@ code 1 if the peak of the second half is more than 5 % above that of the first.
 """
 
 import os
-import pathlib
 import sys
 from collections.abc import Iterator
 
@@ -17,9 +16,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import numpy as np
 
 from pinet_jax.data import EvalBatch
-from pinet_jax.evaluation import loop as eval_loop
+from pinet_jax.evaluation import loop
 from pinet_jax.methods.pinet import network
 from tests import tiny
+from tests.resident import resident
 
 WARM_UP = 20  # batches until caches and buffers are filled
 ALLOWED = 1.05
@@ -29,7 +29,7 @@ BATCH = 4
 def resident_of_batches(images: int) -> list[int]:
     """Bytes of resident memory before each batch."""
     config = tiny.config(**{"eval.batch_size": BATCH})
-    resident = []
+    found = []
 
     class Noise:
         def num_eval_images(self) -> int:
@@ -38,7 +38,7 @@ def resident_of_batches(images: int) -> list[int]:
         def eval_batches(self) -> Iterator[EvalBatch]:
             rng = np.random.default_rng(0)
             for first in range(0, images, BATCH):
-                resident.append(_resident())
+                found.append(resident())
                 yield EvalBatch(
                     images=(rng.integers(0, 256, (BATCH, tiny.SIZE, tiny.SIZE, 3), np.uint8),),
                     to_image=np.tile(np.eye(2, 3, dtype=np.float32), (BATCH, 1, 1)),
@@ -47,22 +47,18 @@ def resident_of_batches(images: int) -> list[int]:
                 )
 
     variables = tiny.random_variables(network.build(config))
-    results = eval_loop.predict_split(config, variables, Noise())
+    results = loop.predict_split(config, variables, Noise())
     print(f"{len(results)} people in {images} images")
-    return resident
-
-
-def _resident() -> int:
-    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return found
 
 
 def main() -> int:
-    resident = resident_of_batches(int(sys.argv[1]) if len(sys.argv) > 1 else 500)
-    count = len(resident)
+    found = resident_of_batches(int(sys.argv[1]) if len(sys.argv) > 1 else 500)
+    count = len(found)
     for batch in range(WARM_UP, count, max(1, (count - WARM_UP) // 9)):
-        print(f"image {BATCH * batch:5}  {resident[batch] / 2**20:7.1f} MiB")
+        print(f"image {BATCH * batch:5}  {found[batch] / 2**20:7.1f} MiB")
     middle = (WARM_UP + count) // 2
-    first, second = max(resident[WARM_UP:middle]), max(resident[middle:])
+    first, second = max(found[WARM_UP:middle]), max(found[middle:])
     print(f"peak of images {BATCH * WARM_UP} to {BATCH * middle}: {first / 2**20:.1f} MiB")
     print(f"peak of images {BATCH * middle} to {BATCH * count}: {second / 2**20:.1f} MiB")
     return 0 if second <= ALLOWED * first else 1

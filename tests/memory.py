@@ -8,7 +8,6 @@ peak of the second half is more than 5 % above that of the first.
 """
 
 import os
-import pathlib
 import sys
 import tempfile
 
@@ -18,6 +17,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 from pinet_jax.training import step_metrics
 from tests import tiny
+from tests.resident import resident
 
 WARM_UP = 50  # steps until caches and buffers are filled
 ALLOWED = 1.05
@@ -25,31 +25,27 @@ ALLOWED = 1.05
 
 def resident_of_steps(steps: int) -> list[int]:
     """Bytes of resident memory after each step."""
-    resident = []
+    found = []
     add = step_metrics.StepMetrics.add
 
     def noting(self, *arguments):
         add(self, *arguments)
-        resident.append(_resident())
+        found.append(resident())
 
     step_metrics.StepMetrics.add = noting
     settings = {"train.epochs": steps / 4, "train.checkpoint_every": 25, "train.log_every": 10}
     with tempfile.TemporaryDirectory() as workdir:
         runs.train(tiny.config(**settings), workdir)
-    return resident
-
-
-def _resident() -> int:
-    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return found
 
 
 def main() -> int:
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 500
-    resident = resident_of_steps(steps)
+    found = resident_of_steps(steps)
     for step in range(WARM_UP, steps + 1, max(1, (steps - WARM_UP) // 9)):
-        print(f"step {step:4}  {resident[step - 1] / 2**20:7.1f} MiB")
+        print(f"step {step:4}  {found[step - 1] / 2**20:7.1f} MiB")
     middle = (WARM_UP + steps) // 2
-    first, second = max(resident[WARM_UP:middle]), max(resident[middle:])
+    first, second = max(found[WARM_UP:middle]), max(found[middle:])
     print(f"peak of steps {WARM_UP} to {middle}: {first / 2**20:.1f} MiB")
     print(f"peak of steps {middle} to {steps}: {second / 2**20:.1f} MiB")
     return 0 if second <= ALLOWED * first else 1

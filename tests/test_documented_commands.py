@@ -15,6 +15,8 @@ from pinet_jax.weights import checkpoints
 from tests import programs, tiny
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PYTHON = ("python", ".venv/bin/python")
 PLACEHOLDERS = ("NAME", "MINE", "FIELD", "X", "...")

@@ -18,6 +18,8 @@ from pinet_jax.methods.pinet import network
 from pinet_jax.weights import checkpoints
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     **{"model.width": 4, "model.stem_width": 8, "model.bottlenecks": 1, "model.blocks": 1},
     **{"model.modules": (1, 1, 1), "model.conv_init": "he", "dtype": "float32"},

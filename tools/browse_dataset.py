@@ -18,10 +18,10 @@ from ml_collections import ConfigDict
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
 from input_pipeline.source import Source
-from pinet_jax import program, skeletons, visualize
+from pinet_jax import methods, program, skeletons, visualize
 from pinet_jax.errors import UserError
 from pinet_jax.runtime import files
-from pinet_jax.visualize import targets as target_pictures
+from pinet_jax.visualize import targets
 
 OUT = flags.DEFINE_string("out", None, "PNG file to write.")
 SPLIT = flags.DEFINE_string("split", None, "Split of the dataset; config.dataset.train_split.")
@@ -36,8 +36,8 @@ def main(arguments: list[str]) -> None:
     out = pathlib.Path(OUT.value).expanduser()
     config = program.config_from_flags()
     _apply_flags(config)
-    rows = target_pictures.first_samples(config, COUNT.value, Source)
-    grid = target_pictures.picture(rows, skeletons.of(config), config.model.partition)
+    rows = targets.first_samples(config, COUNT.value, Source)
+    grid = targets.picture(rows, skeletons.of(config), methods.of(config).parts(config))
     files.make_folder(out.parent)
     visualize.save_png(grid, out)
     print(f"wrote {out}: {len(rows)} samples of {config.dataset.name}")

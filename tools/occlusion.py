@@ -5,8 +5,7 @@
 ANNOTATIONS.json is in COCO's keypoint format; the config says which skeleton it has, and its
 partitions are compared. Prints, in percent: persons with at least one part wholly visible, seen
 keypoints of a part, and how many parts are wholly visible, partly, hidden or not labelled at
-all. FILE.png shows the same as bars. pinet_jax/evaluation/occlusion.py has the exact definition,
-which is this project's: the paper does not give its own.
+all, as docs/tools.md defines it. FILE.png shows the same as bars.
 """
 
 import pathlib

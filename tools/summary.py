@@ -3,10 +3,9 @@
     tools/summary.py --config configs/NAME.py [--size=HEIGHTxWIDTH] [--config.a.b=c ...]
 
 For one view of one image of --size pixels (config.eval.input_size squared unless given). PR
-counts for config.eval.max_peaks proposals a part, the most there can be. "GFLOPs (papers)" are
-multiply-adds of convolutions and matrix products in billions, as papers count; "GFLOPs (XLA)"
-are all floating-point operations, a multiply-add as two. Only shapes are traced: it takes
-seconds and little memory whatever the size.
+counts for config.eval.max_peaks proposals a part, the most there can be. docs/tools.md says what
+"GFLOPs" of papers and of XLA are. Only shapes are traced: it takes seconds and little memory
+whatever the size.
 """
 
 import pathlib

@@ -1,10 +1,12 @@
 """Prepared datasets: making them once, and reading their examples in any order."""
 
+import bisect
 import contextlib
 import dataclasses
 import fcntl
 import functools
 import io
+import itertools
 import os
 import pathlib
 import shutil
@@ -98,7 +100,7 @@ class PreparedSplit:
         return len(self._records)
 
     def __getitem__(self, number: int) -> Example:
-        record = self._records[int(number)]
+        record = self._records[number]
         persons = record["persons"]
         return Example(
             image=decode_image(record["image"]),
@@ -132,15 +134,15 @@ class JoinedSplit:
 
     def __init__(self, splits: Sequence[PreparedSplit]):
         self._splits = splits
-        self._ends = np.cumsum([len(split) for split in splits])
+        self._ends = list(itertools.accumulate(map(len, splits)))
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return self._ends[-1]
 
     def __getitem__(self, number: int) -> Example:
         if not 0 <= number < len(self):
             raise IndexError(f"No example {number} among {len(self)}.")
-        place = np.searchsorted(self._ends, number, side="right")
+        place = bisect.bisect_right(self._ends, number)
         split = self._splits[place]
         return split[number - self._ends[place] + len(split)]
 

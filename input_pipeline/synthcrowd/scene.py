@@ -176,7 +176,10 @@ def _candidates(
 
 
 def _crowding_cost(
-    boxes: Float[Array, "c 4"], placed: Float[Array, "p 4"], index: Int[Array, ""], wish: float
+    boxes: Float[Array, "c 4"],
+    placed: Float[Array, "p 4"],
+    index: Int[Array, ""],
+    wish: float | Float[Array, ""],
 ) -> Float[Array, " c"]:
     """How far each candidate leaves the mean IoU with the nearest from the wish."""
     among = jnp.arange(len(placed)) < index

@@ -30,7 +30,7 @@ class Kind(NamedTuple):
 CROSSING = Kind(people=(3, 4), height=(0.6, 0.8), speed=(0.015, 0.03))
 KINDS = {
     "walk": Kind(people=(2, 4), height=(0.35, 0.5), speed=(0.006, 0.015), lanes=0.35, min_seen=4),
-    "fast": CROSSING._replace(speed=(0.085, 0.13)),
+    "fast": CROSSING._replace(speed=(0.09, 0.14)),
     "pan": CROSSING._replace(pan=0.2, pan_period=12.0),
     "crossing": CROSSING,
     "uniform": CROSSING._replace(alike=1.0),

@@ -92,36 +92,71 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
-        if train:
-            mean, var, count = self._moments(x.astype(jnp.float32), mask)
-            if not self.is_initializing():
-                # A batch with nothing in it leaves the running statistics alone.
-                rate = jnp.where(count > 0, 1 - self.momentum, 0.0)
-                unbiased = var * (count / jnp.maximum(count - 1, 1))
-                running_mean.value += rate * (mean - running_mean.value)
-                running_var.value += rate * (unbiased - running_var.value)
-        else:
-            mean, var = running_mean.value, running_var.value
-        factor = scale * jax.lax.rsqrt(var + self.epsilon)
-        return (x * factor + (bias - mean * factor)).astype(x.dtype)
+        if not train:
+            return _scaled(x, scale, bias, running_mean.value, running_var.value, self.epsilon)
+        y, mean, var, rate = _normalised(
+            x, mask, scale, bias, self.axis_name, self.epsilon, 1 - self.momentum
+        )
+        if not self.is_initializing():
+            running_mean.value += rate * (mean - running_mean.value)
+            running_var.value += rate * (var - running_var.value)
+        return y
 
-    def _moments(
-        self, x: Float[AnyArray, "*n c"], mask: Bool[AnyArray, "*n"] | None
-    ) -> tuple[Float[Array, " c"], Float[Array, " c"], Float[Array, ""]]:
-        """Mean, biased variance and number of the unmasked entries."""
-        axes = tuple(range(x.ndim - 1))
-        if mask is None:
-            count = jnp.array(x.size // x.shape[-1], jnp.float32)
-        else:
-            x = jnp.where(mask[..., None], x, 0)
-            count = jnp.sum(mask, dtype=jnp.float32)
-        sums = count, x.sum(axes), jnp.square(x).sum(axes)
-        if self.axis_name is not None:
-            sums = jax.lax.psum(sums, self.axis_name)
-        count, total, total_square = sums
-        mean = total / jnp.maximum(count, 1)
-        var = total_square / jnp.maximum(count, 1) - jnp.square(mean)
-        return mean, jnp.maximum(var, 0), count
+
+# Jitted for itself: a network has hundreds of normalisations, but few shapes to trace them of.
+@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+def _normalised(
+    x: Float[AnyArray, "*n c"],
+    mask: Bool[AnyArray, "*n"] | None,
+    scale: Float[AnyArray, " c"],
+    bias: Float[AnyArray, " c"],
+    axis_name: str | None,
+    epsilon: float,
+    rate: float,
+) -> tuple[Float[Array, "*n c"], Float[Array, " c"], Float[Array, " c"], Float[Array, ""]]:
+    """x normalised by its own statistics; its mean and unbiased variance; how much they count.
+
+    A batch with nothing in it leaves the running statistics alone: it counts 0, else `rate`.
+    """
+    mean, var, count = _moments(x.astype(jnp.float32), mask, axis_name)
+    unbiased = var * (count / jnp.maximum(count - 1, 1))
+    return (
+        _scaled(x, scale, bias, mean, var, epsilon),
+        mean,
+        unbiased,
+        jnp.where(count > 0, rate, 0.0),
+    )
+
+
+def _scaled(
+    x: Float[AnyArray, "*n c"],
+    scale: Float[AnyArray, " c"],
+    bias: Float[AnyArray, " c"],
+    mean: Float[AnyArray, " c"],
+    var: Float[AnyArray, " c"],
+    epsilon: float,
+) -> Float[Array, "*n c"]:
+    factor = scale * jax.lax.rsqrt(var + epsilon)
+    return (x * factor + (bias - mean * factor)).astype(x.dtype)
+
+
+def _moments(
+    x: Float[AnyArray, "*n c"], mask: Bool[AnyArray, "*n"] | None, axis_name: str | None
+) -> tuple[Float[Array, " c"], Float[Array, " c"], Float[Array, ""]]:
+    """Mean, biased variance and number of the unmasked entries."""
+    axes = tuple(range(x.ndim - 1))
+    if mask is None:
+        count = jnp.array(x.size // x.shape[-1], jnp.float32)
+    else:
+        x = jnp.where(mask[..., None], x, 0)
+        count = jnp.sum(mask, dtype=jnp.float32)
+    sums = count, x.sum(axes), jnp.square(x).sum(axes)
+    if axis_name is not None:
+        sums = jax.lax.psum(sums, axis_name)
+    count, total, total_square = sums
+    mean = total / jnp.maximum(count, 1)
+    var = total_square / jnp.maximum(count, 1) - jnp.square(mean)
+    return mean, jnp.maximum(var, 0), count
 
 
 @jax.jit

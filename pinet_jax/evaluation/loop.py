@@ -165,11 +165,10 @@ def predict_split(
     num_images = math.ceil(data.num_eval_images() / jax.process_count())
     with _kept(partial) as lines, Progress(num_images, "evaluate") as progress:
         for batch, people in _predicted(predictor, data.eval_batches()):
-            rows = np.flatnonzero(batch.valid)
+            rows = np.flatnonzero(batch.valid).tolist()
             for row in rows:
-                found = coco_results(
-                    batch.image_id[row], people.of_image(row), config.eval.max_detections
-                )
+                image_id = int(batch.image_id[row])
+                found = coco_results(image_id, people.of_image(row), config.eval.max_detections)
                 lines.writelines(json.dumps(result) + "\n" for result in found)
             lines.flush()
             progress.update(len(rows))
@@ -249,7 +248,7 @@ def _examples(config: ConfigDict, results: list[dict], data: Data) -> list[visua
     for image_id, (image, persons) in zip(ids, data.load_eval_images(ids), strict=True):
         found = [result for result in results if result["image_id"] == image_id]
         found = [result for result in found if result["score"] >= visualize.MIN_SCORE]
-        poses = np.reshape([r["keypoints"] for r in found], (-1, num_keypoints, 3))
+        poses = np.array([r["keypoints"] for r in found], float).reshape(-1, num_keypoints, 3)
         examples.append(
             visualize.Example(
                 image=image,

@@ -1,12 +1,6 @@
 """How often a body partition leaves something to see: statistics of annotations alone.
 
-The paper's Fig. 3(b) compares its partitions by how much of a part is occluded in crowds, but
-does not say how that is counted. The definition here is this project's:
-
-- Persons are annotations that are no iscrowd and have a labelled keypoint (v > 0).
-- A part of a person is `unlabelled` if none of its keypoints is labelled, else `visible` if all
-  its labelled keypoints are seen (v = 2), `hidden` if none of them is, and `partly` visible
-  otherwise. A keypoint without a label says nothing: it may be hidden or outside the image.
+docs/tools.md defines when a part of a person is visible, partly visible, hidden or unlabelled.
 """
 
 import dataclasses

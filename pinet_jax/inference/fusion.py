@@ -113,9 +113,9 @@ def fuse(
 
 
 def join(
-    poses: Float[Array, "b n k 2"],
-    keypoint_scores: Float[Array, "b n k"],
-    valid: Bool[Array, "b n"],
+    poses: Float[AnyArray, "b n k 2"],
+    keypoint_scores: Float[AnyArray, "b n k"],
+    valid: Bool[AnyArray, "b n"],
     sigmas: Sequence[float],
     oks_threshold: float,
     pose_fusion: bool,

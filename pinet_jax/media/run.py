@@ -106,8 +106,8 @@ class Run:
     def predict_video(self, video: video_files.Video, max_frames: int | None = None) -> None:
         """Predicts the frames of a video and writes it anew, at the same rate.
 
-        Two batches of frames are in memory at most. Of a damaged video the frames before
-        the damage are kept.
+        Two batches of frames are in memory at most, with tracking also those whose people are
+        not decided yet. Of a damaged video the frames before the damage are kept.
         """
         total = min((n for n in (video.count, max_frames) if n is not None), default=None)
         entry = {"id": len(self.predictions.videos) + 1}

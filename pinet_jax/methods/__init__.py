@@ -13,7 +13,8 @@ Nothing outside knows which method runs. A method is a module with these names:
     network_cost           parameters and operations of its pieces
     released               names and layouts of its weights in the authors' files
 
-and, where ONNX can hold its network, `onnx_maps` and `onnx_delta`.
+and, where ONNX can hold its network, `onnx_maps` and `onnx_delta`; where its targets can be drawn
+beside the samples (tools/browse_dataset.py), `show_targets`.
 """
 
 import importlib

@@ -117,7 +117,7 @@ def pose_oks(
     """
     distance2 = ((poses[:, None] - others) ** 2).sum(-1)
     variance = (2 * np.asarray(sigmas)) ** 2
-    scale = np.maximum(others_area, np.finfo(float).tiny)[:, None]
+    scale = np.maximum(others_area, 1e-9)[:, None]
     both = valid[:, None] & others_valid
     alike = np.where(both, np.exp(-distance2 / (2 * scale * variance)), 0.0)
     return alike.sum(-1) / np.maximum(both.sum(-1), 1)

@@ -59,7 +59,7 @@ def total_steps(config: ConfigDict, steps_per_epoch: float) -> int:
     return max(1, round(config.train.epochs * steps_per_epoch))
 
 
-def make_optimizer(schedule: optax.Schedule) -> optax.GradientTransformation:
+def make_optimizer(schedule: optax.ScalarOrSchedule) -> optax.GradientTransformation:
     """Adam with PyTorch's constants, which are Optax's too."""
     return optax.adam(schedule)
 

@@ -16,11 +16,12 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
 
-from pinet_jax import skeletons, visualize
+from pinet_jax import methods, skeletons, visualize
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.config import with_fields
 from pinet_jax.data import Data
-from pinet_jax.methods.pinet.targets import Targets, part_centers, render_targets
+from pinet_jax.errors import UserError
+from pinet_jax.methods.shown_targets import ShownTargets
 from pinet_jax.visualize import figures
 
 PANEL_INCHES = 4.2
@@ -37,16 +38,14 @@ class Sample:
         image: RGB.
         keypoints: x, y in input pixels and v, of its persons without padding.
         region_mask: False where the heatmap loss does not look.
-        centers: x, y in input pixels and 1 where there is a centre.
-        targets: its maps, without the batch axis.
+        targets: of it alone, with the part centres of these persons.
         caption: what is written beside it.
     """
 
     image: UInt8[np.ndarray, "side side 3"]
     keypoints: Float[np.ndarray, "p k 3"]
     region_mask: Bool[np.ndarray, "m m"]
-    centers: Float[np.ndarray, "p s 3"]
-    targets: Targets
+    targets: ShownTargets
     caption: str
 
 
@@ -68,28 +67,32 @@ def first_samples(
 
 
 def samples(batch: Mapping[str, np.ndarray], config: ConfigDict) -> list[Sample]:
-    """A training batch's samples with the targets that the loss compares with."""
-    parts = skeletons.of(config).parts(config.model.partition)
-    render = jax.jit(functools.partial(render_targets, parts=parts, config=config.targets))
-    centers = jax.jit(functools.partial(part_centers, parts=parts, config=config.targets))
+    """A training batch's samples with the targets that the loss compares with.
+
+    Raises:
+        UserError: the method has no targets that can be drawn.
+    """
+    method = methods.of(config)
+    if not hasattr(method, "show_targets"):
+        raise UserError(
+            f"config.model.method: the targets of '{config.model.method}' have no picture: "
+            "look at the samples with another method's config."
+        )
+    show = jax.jit(functools.partial(method.show_targets, config=config))
     rows = len(batch["image"])
-    return [
-        _sample({k: np.asarray(v[i]) for k, v in batch.items()}, render, centers)
-        for i in range(rows)
-    ]
+    return [_sample({k: np.asarray(v[i]) for k, v in batch.items()}, show) for i in range(rows)]
 
 
-def _sample(example: Mapping[str, np.ndarray], render: Callable, centers: Callable) -> Sample:
+def _sample(example: Mapping[str, np.ndarray], show: Callable) -> Sample:
     # One at a time: offset maps of many would fill the memory.
-    keypoints, area = example["keypoints"][None], example["area"][None]
-    targets = render(keypoints, area, example["region_mask"][None])
+    batch = {name: example[name][None] for name in ("keypoints", "area", "region_mask")}
+    targets = jax.tree.map(lambda x: np.asarray(x[0]), show(batch))
     persons = example["area"] > 0
     return Sample(
         image=example["image"],
         keypoints=example["keypoints"][persons],
         region_mask=example["region_mask"],
-        centers=np.asarray(centers(keypoints, area)[0])[persons],
-        targets=jax.tree.map(lambda x: np.asarray(x[0]), targets),
+        targets=targets.replace(centers=targets.centers[persons]),
         caption=_caption(example, int(persons.sum())),
     )
 
@@ -126,16 +129,15 @@ def owned_pixels(
 
 
 def picture(
-    rows: Sequence[Sample], skeleton: skeletons.Skeleton, partition: str
+    rows: Sequence[Sample], skeleton: skeletons.Skeleton, parts: skeletons.Parts
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The samples below each other, RGB.
 
     Args:
         rows: at least one.
         skeleton: of their keypoints.
-        partition: name of the body partition that their targets are of.
+        parts: keypoint indices of each part that their targets are of.
     """
-    parts = skeleton.parts(partition)
     columns = 3 + len(parts)
     figure = figures.figure(PANEL_INCHES * columns, (PANEL_INCHES + 0.35) * len(rows))
     grid = figure.subplots(len(rows), columns, squeeze=False)
@@ -163,8 +165,8 @@ def _draw_keypoint_heatmaps(axes, sample: Sample) -> None:
 def _draw_part_heatmaps(axes, sample: Sample) -> None:
     _panel(axes, _dimmed(sample.image), sample, "part heatmaps, + part centres")
     _draw_heatmaps(axes, sample, sample.targets.part_heatmaps)
-    for s, color in enumerate(_colors(sample.centers.shape[1])):
-        x, y, v = sample.centers[:, s].T
+    for s, color in enumerate(_colors(sample.targets.centers.shape[1])):
+        x, y, v = sample.targets.centers[:, s].T
         axes.scatter(x[v > 0], y[v > 0], s=70, marker="+", color="white", linewidths=2.6)
         axes.scatter(x[v > 0], y[v > 0], s=50, marker="+", color=color, linewidths=1.2)
 

@@ -12,10 +12,10 @@ from input_pipeline.source import Source
 from pinet_jax import skeletons
 from pinet_jax.config import check_same_model, load_config
 from pinet_jax.errors import UserError
-from pinet_jax.evaluation import loop as eval_loop
+from pinet_jax.evaluation import loop
 from pinet_jax.inference.predictor import Predictor
 from pinet_jax.training.metrics_log import read_metrics
-from pinet_jax.visualize import targets as target_pictures
+from pinet_jax.visualize import targets
 from pinet_jax.weights import reading
 from tests import devices, programs, runs, tiny
 from tests.input_pipeline import fake_coco
@@ -91,12 +91,12 @@ def test_the_script_keeps_five_keypoints(folder):
 def test_the_network_and_its_targets_have_the_skeletons_shape(config):
     skeleton = skeletons.of(config)
     assert skeleton.num_keypoints == 5 and skeleton.flip_order == (0, 2, 1, 4, 3)
-    (sample, *_) = target_pictures.first_samples(config, 2, Source)
+    (sample, *_) = targets.first_samples(config, 2, Source)
     side = tiny.SIZE // 4
     assert sample.keypoints.shape[1:] == (5, 3)
     assert sample.targets.keypoint_heatmaps.shape == (side, side, 5)
     assert sample.targets.offsets.shape == (side, side, 2, 5, 2)
-    picture = target_pictures.picture([sample], skeleton, config.model.partition)
+    picture = targets.picture([sample], skeleton, skeleton.parts(config.model.partition))
     assert picture.std() > 10
 
 
@@ -140,11 +140,11 @@ def test_the_truth_as_results_scores_1(config, tmp_path):
         {name: person[name] for name in ("image_id", "category_id", "keypoints")} | {"score": 0.9}
         for person in people
     ]
-    metrics = eval_loop.score(config, results, Source(config).eval_annotations(), tmp_path)
+    metrics = loop.score(config, results, Source(config).eval_annotations(), tmp_path)
     assert len(results) > 3
     assert metrics["AP"] == pytest.approx(1) and metrics["AR"] == pytest.approx(1)
     off = [r | {"keypoints": [value + 30 for value in r["keypoints"]]} for r in results]
-    assert eval_loop.score(config, off, Source(config).eval_annotations(), None)["AP"] < 0.1
+    assert loop.score(config, off, Source(config).eval_annotations(), None)["AP"] < 0.1
 
 
 def test_the_programs_take_the_config_file(folder):

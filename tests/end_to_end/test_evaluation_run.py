@@ -14,8 +14,8 @@ import pytest
 from input_pipeline.source import Source
 from pinet_jax.config import check_same_model
 from pinet_jax.errors import UserError
-from pinet_jax.evaluation import loop as eval_loop
-from pinet_jax.evaluation import scoring
+from pinet_jax.evaluation import loop, scoring
+from pinet_jax.inference.predictor import Predictor
 from pinet_jax.methods.pinet import network
 from pinet_jax.runtime import hosts
 from tests import devices, programs, runs, tiny
@@ -115,7 +115,7 @@ def test_processes_share_the_images(predict, one_by_one, monkeypatch):
 
 def test_only_the_main_process_scores_and_writes(config_of, variables, tmp_path, monkeypatch):
     monkeypatch.setattr(hosts, "is_main", lambda: False)
-    monkeypatch.setattr(eval_loop, "predict_split", lambda *_: [])
+    monkeypatch.setattr(loop, "predict_split", lambda *_: [])
     monkeypatch.setattr(hosts, "gather", lambda items: [*items, {"AP": 0.5}])
     assert runs.evaluate(config_of(), variables, tmp_path / "out") == {"AP": 0.5}
     assert not (tmp_path / "out").exists()
@@ -124,7 +124,10 @@ def test_only_the_main_process_scores_and_writes(config_of, variables, tmp_path,
 def test_the_device_is_kept_ahead_of_the_host():
     dispatched, events = [], []
 
-    class FakePredictor:
+    class FakePredictor(Predictor):
+        def __init__(self):
+            pass
+
         def predict_batch(self, images, to_image):
             dispatched.append(len(dispatched))
             return jax.numpy.array(dispatched[-1])
@@ -133,7 +136,7 @@ def test_the_device_is_kept_ahead_of_the_host():
         images, to_image = (), ()
 
     batches = [Batch() for _ in range(6)]
-    for batch, people in eval_loop._predicted(FakePredictor(), iter(batches)):
+    for batch, people in loop._predicted(FakePredictor(), iter(batches)):
         events.append((len(dispatched), int(people)))
         assert batch is batches[int(people)]
     # When the results of batch n come, n + 2 is on its way.
@@ -147,7 +150,7 @@ class Interrupted(Exception):
 def test_results_are_on_disk_as_soon_as_they_are_there(
     config_of, variables, one_by_one, tmp_path, monkeypatch
 ):
-    coco_results, calls = eval_loop.coco_results, []
+    coco_results, calls = loop.coco_results, []
 
     def stop_at_the_fifth(*arguments):
         calls.append(arguments)
@@ -155,7 +158,7 @@ def test_results_are_on_disk_as_soon_as_they_are_there(
             raise Interrupted
         return coco_results(*arguments)
 
-    monkeypatch.setattr(eval_loop, "coco_results", stop_at_the_fifth)
+    monkeypatch.setattr(loop, "coco_results", stop_at_the_fifth)
     with pytest.raises(Interrupted):
         runs.evaluate(
             config_of(**{"eval.batch_size": 1}),
@@ -214,7 +217,7 @@ def test_the_report_shows_the_pictures_of_the_split(evaluated):
 
 def test_a_split_without_ground_truth_is_only_predicted(config_of, variables, tmp_path, capsys):
     config = config_of(**{"eval.batch_size": 8, "dataset.eval_split": "test-dev"})
-    assert "7 images, no ground truth" in eval_loop.describe_split(config, Source(config))
+    assert "7 images, no ground truth" in loop.describe_split(config, Source(config))
     assert runs.evaluate(config, variables, tmp_path) == {}
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
     results = json.loads((tmp_path / "results.json").read_text())

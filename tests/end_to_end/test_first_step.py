@@ -14,11 +14,11 @@ import pytest
 from input_pipeline import augment, train_data
 from input_pipeline.storage import downloads
 from pinet_jax import skeletons
-from pinet_jax.methods.pinet import losses
 from pinet_jax.methods.pinet import network as pinet
 from tests import tiny
 from tests.end_to_end import spec_reading as spec
 from tests.input_pipeline import fake_coco
+from tests.whole_loss import whole_loss
 
 SIZE = 128  # pixels of the network input's side: a map of 32
 SAMPLES = 20  # locations a part; two people have more
@@ -116,7 +116,7 @@ def our_losses(config):
     """A function from a batch to the library's metrics, compiled once."""
     model, variables = network()
     arguments = model, variables["params"], variables["batch_stats"]
-    return jax.jit(lambda batch: losses.compute_loss(*arguments, batch, config)[1][0])
+    return jax.jit(lambda batch: whole_loss(*arguments, batch, config)[1][0])
 
 
 def our_batch(config, crop, monkeypatch) -> dict[str, np.ndarray]:

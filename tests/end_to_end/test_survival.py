@@ -16,8 +16,7 @@ import pytest
 
 from pinet_jax.errors import UserError
 from pinet_jax.runtime import devices as parallel
-from pinet_jax.training import loop as train_loop
-from pinet_jax.training import stopping
+from pinet_jax.training import loop, stopping
 from pinet_jax.training.metrics_log import read_metrics
 from pinet_jax.training.step_metrics import StepMetrics
 from pinet_jax.weights import checkpoints, reading
@@ -304,7 +303,7 @@ def scores(monkeypatch):
         (out / "metrics.json").write_text(json.dumps({"AP": score}))
         return {"AP": score}
 
-    monkeypatch.setattr(train_loop, "evaluate", evaluate)
+    monkeypatch.setattr(loop, "evaluate", evaluate)
     return given
 
 

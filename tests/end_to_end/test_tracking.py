@@ -10,6 +10,8 @@ from pinet_jax.methods.pinet import network
 from pinet_jax.weights import checkpoints
 from tests import programs, tiny
 
+pytestmark = pytest.mark.slow
+
 CLIPS = ("walk_00", "crossing_00")
 
 

@@ -10,8 +10,7 @@ import pytest
 from input_pipeline import train_data
 from input_pipeline.storage import splits
 from pinet_jax.config import read_config
-from pinet_jax.evaluation import loop as eval_loop
-from pinet_jax.evaluation import scoring
+from pinet_jax.evaluation import loop, scoring
 from pinet_jax.inference.predictor import Predictor
 from pinet_jax.training.metrics_log import read_metrics
 from pinet_jax.weights import reading
@@ -104,7 +103,7 @@ def predictors(monkeypatch):
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(eval_loop, "Predictor", Spy)
+    monkeypatch.setattr(loop, "Predictor", Spy)
     return made
 
 
@@ -128,14 +127,14 @@ def check_evaluation(out, config, metrics):
 def test_evaluation_covers_every_image_once(trained, crowd_config, predictors, tmp_path):
     _, variables = reading.load_variables(trained[0])
     seen = []
-    coco_results = eval_loop.coco_results
+    coco_results = loop.coco_results
 
     def spy(image_id, people, most):
         seen.append((int(image_id), len(people.scores)))
         return coco_results(image_id, people, most)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(eval_loop, "coco_results", spy)
+        patch.setattr(loop, "coco_results", spy)
         metrics = runs.evaluate(crowd_config, variables, tmp_path)
 
     results = check_evaluation(tmp_path, crowd_config, metrics)

@@ -54,7 +54,7 @@ def test_batches_are_full_and_hold_the_network_inputs(config):
         assert batch.to_image.dtype == np.float32
         assert batch.image_id.dtype == np.int64
         assert batch.image_id.shape == batch.valid.shape == (BATCH,)
-        originals = eval_data.load_images(config, "val", batch.image_id)
+        originals = eval_data.load_images(config, "val", batch.image_id.tolist())
         for n, (image, _) in enumerate(originals):
             expected = network_input.prepare(image, INPUT_SIZE, SCALES)
             np.testing.assert_array_equal(batch.to_image[n], expected.to_image)

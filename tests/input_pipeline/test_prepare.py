@@ -11,6 +11,8 @@ from pinet_jax.errors import UserError
 from tests import programs
 from tests.input_pipeline import fake_coco
 
+pytestmark = pytest.mark.slow
+
 CUSTOM = """
 from configs import base
 

@@ -11,6 +11,8 @@ from input_pipeline.synthcrowd import stream
 from tests import programs, tiny
 from tests.input_pipeline import fake_coco
 
+pytestmark = pytest.mark.slow
+
 NUM_IMAGES = 6
 
 

@@ -2,10 +2,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from input_pipeline.quiet_tf import tf
 from input_pipeline.tf_stream import numpy_stream
 from tests.paths import ROOT
+
+pytestmark = pytest.mark.slow
 
 STOP_AMID_A_STREAM = """
 import numpy as np

@@ -13,6 +13,8 @@ from pinet_jax.training import step as training
 from tests import devices, tiny
 from tests.first_steps import KINDS
 
+pytestmark = pytest.mark.slow
+
 PLATFORMS = ("tpu", "cuda", "cpu")
 
 

@@ -67,6 +67,7 @@ def run(code: str, *arguments: str, tmp_path) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
+@pytest.mark.slow
 def test_overrides_reach_the_config_and_switch_the_cache_on(tmp_path):
     done = run(
         PROGRAM,
@@ -81,6 +82,7 @@ def test_overrides_reach_the_config_and_switch_the_cache_on(tmp_path):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -109,6 +111,7 @@ def test_mistakes_end_with_one_sentence_and_code_2(tmp_path, arguments, words):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fail", "code"), [("some", 1), ("bug", 1)])
 def test_other_ends_keep_their_codes(tmp_path, fail, code):
     done = run(PROGRAM, f"--fail={fail}", tmp_path=tmp_path)
@@ -116,6 +119,7 @@ def test_other_ends_keep_their_codes(tmp_path, fail, code):
     assert ("ZeroDivisionError" in done.stderr) == (fail == "bug")
 
 
+@pytest.mark.slow
 def test_fields_of_a_loaded_config_are_overridden(tmp_path):
     arguments = ("a.png", "--config.eval.flip=False", "--config.model.modules=1,1,1", "b.png")
     done = run(OVERRIDE, *arguments, tmp_path=tmp_path)
@@ -123,6 +127,7 @@ def test_fields_of_a_loaded_config_are_overridden(tmp_path):
     assert done.stdout.strip() == "['a.png', 'b.png'] False (1, 1, 1)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
@@ -138,6 +143,7 @@ def test_mistakes_in_overrides_end_with_one_sentence(tmp_path, argument, words):
     assert words in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_bug(tmp_path):
     path = tmp_path / "program.py"
     path.write_text(PROGRAM)
@@ -176,6 +182,7 @@ print(max(found))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is another libc")
 def test_freed_memory_is_kept_for_every_thread():
     def faults(how):

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from pinet_jax.errors import UserError
-from pinet_jax.methods.pinet import losses
 from pinet_jax.methods.pinet import network as pinet
 from pinet_jax.weights import convert
 from tests import tiny
+from tests.whole_loss import whole_loss
 from tools.benchmarks import beside_torch, crowds
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -40,7 +40,7 @@ def test_gradients_agree(config):
     @jax.jit
     def gradients(variables):
         def loss(params):
-            return losses.compute_loss(model, params, variables["batch_stats"], batch, config)
+            return whole_loss(model, params, variables["batch_stats"], batch, config)
 
         return jax.grad(loss, has_aux=True)(variables["params"])[0]
 

@@ -16,7 +16,7 @@ from pinet_jax.errors import UserError
 from pinet_jax.inference.predictor import Predictor
 from pinet_jax.methods.pinet import network
 from pinet_jax.methods.variables import init
-from pinet_jax.training import loop as train_loop
+from pinet_jax.training import loop
 from pinet_jax.training import step as training
 from pinet_jax.weights import checkpoints, convert, reading
 from pinet_jax.weights.torch_files import read_state_dict
@@ -152,8 +152,8 @@ def test_a_folder_with_something_in_it_is_left_alone(converted, backbone):
 
 def start(monkeypatch, config, workdir) -> training.TrainState:
     """The state that a training starts from; none of its steps is run."""
-    monkeypatch.setattr(train_loop._Run, "go", lambda self, state, *_: state.train)
-    monkeypatch.setattr(train_loop, "read_metrics", lambda _: [{"step": 1, "loss": 1.0}])
+    monkeypatch.setattr(loop._Run, "go", lambda self, state, *_: state.train)
+    monkeypatch.setattr(loop, "read_metrics", lambda _: [{"step": 1, "loss": 1.0}])
     return jax.device_get(runs.train(config, workdir))
 
 

@@ -107,10 +107,10 @@ def _ours(model: pinet.PINet, variables: dict, batch: dict, config: ConfigDict) 
 
     @jax.jit
     def run(variables, batch):
-        maps = model.apply(variables, normalise(batch["image"]), train=False)
-        loss, _ = losses.compute_loss(
-            model, variables["params"], variables["batch_stats"], batch, config
-        )
+        pixels, targets = normalise(batch["image"]), losses.targets_of(model, batch, config)
+        maps = model.apply(variables, pixels, train=False)
+        trained = variables["params"], variables["batch_stats"]
+        loss, _ = losses.train_loss(model, *trained, pixels, targets, config)
         return maps.keypoint_heatmaps, loss
 
     return jax.device_get(run(variables, batch))

@@ -1,6 +1,7 @@
 """Random work: crowds of people, images and weights."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Float
@@ -36,7 +37,7 @@ def batch(
 def variables(model: nn.Module, seed: int = 0) -> dict:
     """Weights that keep all activations alive, without compiling the initialisation."""
     rng = np.random.default_rng(seed)
-    image = np.zeros((1, 64, 64, 3), np.float32)
+    image = jnp.zeros((1, 64, 64, 3))
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, method="init_all"))
 
     def fill(path, leaf):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from input_pipeline.source import Source
-from pinet_jax.evaluation import loop as eval_loop
+from pinet_jax.evaluation import loop
 from pinet_jax.methods.pinet import network
 from pinet_jax.runtime.tables import aligned
 from tools.benchmarks import crowds
@@ -32,7 +32,7 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
         seconds = []
         for _ in range(rounds + 1):
             start = time.perf_counter()
-            eval_loop.predict_split(config, variables, Source(config))
+            loop.predict_split(config, variables, Source(config))
             seconds.append(time.perf_counter() - start)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             rows.append((str(size), f"{images / seconds[-1]:.2f}", f"{memory:.0f}"))

@@ -85,21 +85,8 @@ def break_down(outcomes: Iterable[Outcome], num_keypoints: int) -> Breakdown:
 def outcome(image: ImageMatches, skeleton: Skeleton, min_score: float = -np.inf) -> Outcome:
     """What became of the detections and persons of an image.
 
-    A person is
-
-    - found: matched with a detection as AP50 has it, at OKS 0.5 or more;
-    - poor: not found, but the nearest one of a detection at OKS 0.1 or more;
-    - missed: neither.
-
-    A detection is
-
-    - right: matched with a person who must be found, at OKS 0.5 or more;
-    - false: nobody is there, OKS below 0.1 with everybody;
-    - poor: the first one whose nearest person is somebody who was not found;
-    - duplicate: the person nearest to it has a better detection;
-    - ignored: matched with somebody who need not be found.
-
-    Keypoints are told apart by `keypoint_kinds`, for persons found and poor.
+    docs/evaluate.md says who is found, poor or missed, and which detection is right, poor, a
+    duplicate or false. Keypoints are told apart by `keypoint_kinds`, for persons found and poor.
 
     Args:
         image: matched at `FOUND`.
@@ -114,7 +101,8 @@ def outcome(image: ImageMatches, skeleton: Skeleton, min_score: float = -np.inf)
     matched = [(d, p) for d, p in enumerate(person_of) if kinds[d] in ("right", "poor")]
     for detection, person in matched:
         persons[person] = "found" if kinds[detection] == "right" else "poor"
-        points = np.reshape(image.detections[detection]["keypoints"], (-1, 3))[:, :2]
+        found = image.detections[detection]["keypoints"]
+        points = np.array(found, float).reshape(-1, 3)[:, :2]
         for keypoint, kind in enumerate(keypoint_kinds(points, person, image.persons, skeleton)):
             if kind:
                 keypoints[keypoint, KEYPOINT_KINDS.index(kind)] += 1
@@ -133,13 +121,7 @@ def keypoint_kinds(
 ) -> list[str]:
     """What each keypoint of a detection of one person is; "" where there is no label.
 
-    - good: similarity 0.85 or more to where it belongs;
-    - jitter: 0.5 or more;
-    - inverted: otherwise, 0.5 or more to its mirror image (the left one for the right one)
-      on the same person;
-    - swapped: otherwise, 0.5 or more to the keypoint or its mirror image on another person;
-      where both hold, the more similar one of inverted and swapped;
-    - missed: nothing of all this.
+    docs/evaluate.md says when it is which of `KEYPOINT_KINDS`.
 
     Args:
         points: (x, y) of the detection in image pixels.
@@ -147,7 +129,7 @@ def keypoint_kinds(
         persons: all the annotations of the image.
         skeleton: of the keypoints.
     """
-    truth = np.reshape([p["keypoints"] for p in persons], (len(persons), -1, 3))
+    truth = np.array([p["keypoints"] for p in persons], float).reshape(len(persons), -1, 3)
     area = np.array([p["area"] for p in persons], float)
     variance = (2 * np.array(skeleton.sigmas)) ** 2 * (area[:, None] + np.spacing(1))
 

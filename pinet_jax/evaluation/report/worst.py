@@ -79,7 +79,8 @@ def _drawn(image: RgbImage, matches: ImageMatches, skeleton: Skeleton) -> dict[s
     canvas = resized(image, factor)
 
     def poses(people: Sequence[Mapping]) -> np.ndarray:
-        keypoints = np.reshape([p["keypoints"] for p in people], (-1, skeleton.num_keypoints, 3))
+        keypoints = np.array([p["keypoints"] for p in people], float)
+        keypoints = keypoints.reshape(-1, skeleton.num_keypoints, 3)
         keypoints = keypoints.astype(float)
         keypoints[..., :2] = scaled_points(keypoints[..., :2], factor)
         return keypoints

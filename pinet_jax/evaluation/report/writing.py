@@ -22,7 +22,7 @@ from pinet_jax.evaluation.scoring import Scorer, percent
 from pinet_jax.runtime import files
 from pinet_jax.skeletons import Skeleton
 
-CROWDING_DPI = 110  # of the PNG of `crowd_levels.plot`
+CROWDING_DPI = 110  # of the PNG of `crowding.plot`
 
 _PERSONS = (
     "A person is found by a detection matched with it at OKS 0.5, poorly found where the best "
@@ -68,7 +68,7 @@ def write_report(
         scorer: the matches.
         skeleton: of the keypoints.
         metrics: of `evaluation.metrics`.
-        crowding: the PNG of `crowd_levels.plot`.
+        crowding: the PNG of `crowding.plot`.
         about: what was evaluated, names and what they are; the first is the title.
         config: all of it, as text.
         load_images: the pictures by their ids; without it none are shown.

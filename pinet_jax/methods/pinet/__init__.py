@@ -12,19 +12,4 @@ from pinet_jax.methods.pinet.candidates import (
 from pinet_jax.methods.pinet.cost import network_cost
 from pinet_jax.methods.pinet.losses import count_batch, targets_of, train_loss
 from pinet_jax.methods.pinet.network import PINet, build
-
-__all__ = [
-    "PINet",
-    "build",
-    "check",
-    "count_batch",
-    "find_candidates",
-    "inspect",
-    "network_cost",
-    "onnx_delta",
-    "onnx_maps",
-    "parts",
-    "released",
-    "targets_of",
-    "train_loss",
-]
+from pinet_jax.methods.pinet.targets import show_targets

@@ -19,6 +19,7 @@ from pinet_jax.data import AnyArray
 from pinet_jax.methods.pinet.decoding import find_peaks, keypoint_scores, peak_window, read_poses
 from pinet_jax.methods.pinet.network import PINet
 from pinet_jax.methods.pinet.ppg import Maps
+from pinet_jax.methods.pinet.refinement import join_parts
 from pinet_jax.methods.variables import Variables
 
 
@@ -152,12 +153,12 @@ def one_scale(
         heatmaps,
         part_heatmaps,
         ScaleCandidates(
-            poses=_join_parts(poses),
-            proposals=_join_parts(proposals),
-            centers=_join_parts(peaks.centers).astype(poses.dtype),
-            part=_join_parts(part),
-            part_scores=_join_parts(peaks.scores),
-            valid=_join_parts(peaks.valid),
+            poses=join_parts(poses),
+            proposals=join_parts(proposals),
+            centers=join_parts(peaks.centers).astype(poses.dtype),
+            part=join_parts(part),
+            part_scores=join_parts(peaks.scores),
+            valid=join_parts(peaks.valid),
         ),
     )
 
@@ -255,9 +256,9 @@ def _propose(
     delta = model.apply(
         variables,
         maps.features,
-        _join_parts(proposals),
-        _join_parts(centers),
-        _join_parts(valid),
+        join_parts(proposals),
+        join_parts(centers),
+        join_parts(valid),
         train=False,
         method="refine",
     )
@@ -272,11 +273,6 @@ def mirrored_view(images: Float[Array, "b h w 3"], shift: int) -> Float[Array, "
     """
     mirrored = images[:, :, ::-1]
     return jnp.pad(mirrored[:, :, shift:], ((0, 0), (0, 0), (0, shift), (0, 0)))
-
-
-def _join_parts(x: Array) -> Array:
-    """[b, s, p, ...] to [b, s * p, ...]."""
-    return x.reshape(x.shape[0], -1, *x.shape[3:])
 
 
 def _comparable(

@@ -1,9 +1,6 @@
 """What a PINet costs: parameters and operations, from shapes alone.
 
-Operations are counted twice. Papers (and the PINet paper's Table 3) say "GFLOPs" and mean
-multiply-adds of convolutions and matrix products, padding included; normalisation,
-activations and interpolation are left out. XLA counts every floating-point operation of the
-program, a multiply-add as two, and leaves out products with padding.
+Operations are counted twice, as papers do and as XLA does; docs/tools.md says what either means.
 """
 
 import dataclasses

@@ -44,7 +44,7 @@ def peak_window(height: int, width: int, windows: Sequence[int], sides: Sequence
 
 
 def find_peaks(
-    part_heatmaps: Float[Array, "b h w s"], max_peaks: int, threshold: float, window: int
+    part_heatmaps: Float[AnyArray, "b h w s"], max_peaks: int, threshold: float, window: int
 ) -> Peaks:
     """The highest local maxima of each part heatmap (the released test procedure).
 
@@ -82,7 +82,7 @@ def read_poses(
 
 
 def read_keypoint_heatmaps(
-    heatmaps: Float[Array, "b h w k"], poses: Float[Array, "b n k 2"]
+    heatmaps: Float[AnyArray, "b h w k"], poses: Float[AnyArray, "b n k 2"]
 ) -> Float[Array, "b n k"]:
     """Bilinear value of keypoint k's heatmap at keypoint k of each pose.
 
@@ -110,7 +110,7 @@ def read_keypoint_heatmaps(
     return (1 - fy) * top + fy * bottom
 
 
-def inside_map(points: Float[Array, "*n 2"], height: int, width: int) -> Bool[Array, "*n"]:
+def inside_map(points: Float[AnyArray, "*n 2"], height: int, width: int) -> Bool[Array, "*n"]:
     """Whether a keypoint counts on a full-resolution map of `height` x `width`.
 
     Args:
@@ -121,9 +121,9 @@ def inside_map(points: Float[Array, "*n 2"], height: int, width: int) -> Bool[Ar
 
 
 def keypoint_scores(
-    heatmaps: Sequence[Float[Array, "b _ _ k"]],
+    heatmaps: Sequence[Float[AnyArray, "b _ _ k"]],
     scales: Sequence[float],
-    poses: Float[Array, "b n k 2"],
+    poses: Float[AnyArray, "b n k 2"],
     size: tuple[int, int],
 ) -> Float[Array, "b n k"]:
     """r_k: the keypoint heatmaps' value at each keypoint, 0 outside the map.

@@ -9,9 +9,9 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
-from pinet_jax.backbones.hrnet import normalise
 from pinet_jax.data import AnyArray, Batch
 from pinet_jax.methods.pinet.ppg import Maps
+from pinet_jax.methods.pinet.refinement import join_parts
 from pinet_jax.methods.pinet.targets import Targets, is_released, render_targets
 
 Ratio = tuple[Float[Array, ""], Float[Array, ""]]
@@ -122,33 +122,6 @@ def count_batch(model: nn.Module, targets: Targets, config: ConfigDict) -> Count
     return Counts(jnp.ones(()), _count(targets.offset_weights), refinement)
 
 
-def compute_loss(
-    model: nn.Module,
-    params: Any,
-    batch_stats: Any,
-    batch: Batch,
-    config: ConfigDict,
-    counts: Counts | None = None,
-) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Any]]:
-    """The whole training loss of a batch, from padded persons and uint8 images.
-
-    Args:
-        model: of `pinet_jax.methods.pinet.network.build`.
-        params: the model's parameters.
-        batch_stats: the model's running statistics.
-        batch: image uint8 [b, height, width, 3]; keypoints [b, p, k, 3] and area
-            [b, p] in input pixels; region_mask bool [b, height / 4, width / 4].
-        config: the whole config.
-        counts: as of `train_loss`.
-
-    Returns:
-        As `train_loss`.
-    """
-    targets = targets_of(model, batch, config)
-    images = normalise(batch["image"])
-    return train_loss(model, params, batch_stats, images, targets, config, counts)
-
-
 def train_loss(
     model: nn.Module,
     params: Any,
@@ -165,7 +138,13 @@ def train_loss(
     the offset losses have the whole batch's denominators, which depend on nothing that
     is trained, so no sum over parts is differentiated.
 
-    Args: as `compute_loss`, with normalised images and the targets of `render_targets`.
+    Args:
+        model: of `pinet_jax.methods.pinet.network.build`.
+        params: the model's parameters.
+        batch_stats: the model's running statistics.
+        images: normalised.
+        targets: of the images' persons, as of `targets_of`.
+        config: the whole config.
         counts: the sum of `count_batch` over the parts of a batch of which this is
             one; None where this is the whole.
 
@@ -199,7 +178,7 @@ def train_loss(
 
 
 def targets_of(model: nn.Module, batch: Batch, config: ConfigDict) -> Targets:
-    """The targets of a batch as of `compute_loss`."""
+    """The targets of a batch as pinet_jax/data.py defines one."""
     persons = batch["keypoints"], batch["area"], batch["region_mask"]
     return render_targets(*persons, model.parts, config.targets)
 
@@ -248,15 +227,12 @@ def _refined_offsets(
     offsets = gather_locations(jax.lax.stop_gradient(maps.offsets), index)
     poses = centers[..., None, :] - offsets
 
-    def candidates(x: Array) -> Array:
-        return x.reshape(x.shape[0], -1, *x.shape[3:])
-
     delta, updated = model.apply(
         {"params": params, **updated},
         maps.features,
-        candidates(poses),
-        candidates(centers),
-        candidates(valid),
+        join_parts(poses),
+        join_parts(centers),
+        join_parts(valid),
         train=True,
         method="refine",
         mutable=["batch_stats"],

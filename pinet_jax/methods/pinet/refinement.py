@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
 from pinet_jax.backbones.layers import BatchNorm, Initializer
 from pinet_jax.data import AnyArray
@@ -16,6 +16,11 @@ from pinet_jax.data import AnyArray
 GRAPH_INIT = nn.initializers.variance_scaling(1.414**2, "fan_avg", "uniform")
 
 Nodes = Float[AnyArray, "b n k f"]
+
+
+def join_parts(x: Shaped[Array, "b s p *rest"]) -> Shaped[Array, "b n *rest"]:
+    """The proposals of all parts as one list, which PR takes, one part after the other."""
+    return x.reshape(x.shape[0], -1, *x.shape[3:])
 
 
 def skeleton_adjacency(limbs: tuple[tuple[int, int], ...], num_keypoints: int) -> np.ndarray:

@@ -15,8 +15,10 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
+from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
-from pinet_jax.data import AnyArray
+from pinet_jax.data import AnyArray, Batch
+from pinet_jax.methods.shown_targets import ShownTargets
 from pinet_jax.skeletons import Parts
 
 
@@ -83,6 +85,20 @@ def render_targets(
         part_mask=_loss_mask(part_heatmaps, region_mask, config),
         offsets=offsets,
         offset_weights=offset_weights,
+    )
+
+
+def show_targets(batch: Batch, config: ConfigDict) -> ShownTargets:
+    """The targets of a training batch as pictures show them."""
+    parts = skeletons.of(config).parts(config.model.partition)
+    keypoints, area = batch["keypoints"], batch["area"]
+    targets = render_targets(keypoints, area, batch["region_mask"], parts, config.targets)
+    return ShownTargets(
+        keypoint_heatmaps=targets.keypoint_heatmaps,
+        part_heatmaps=targets.part_heatmaps,
+        centers=part_centers(keypoints, area, parts, config.targets),
+        offsets=targets.offsets,
+        offset_weights=targets.offset_weights,
     )
 
 

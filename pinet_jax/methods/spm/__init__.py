@@ -16,24 +16,10 @@ from pinet_jax.methods.pinet import (
     onnx_maps,
     parts,
     released,
+    show_targets,
     targets_of,
     train_loss,
 )
-
-__all__ = [
-    "build",
-    "check",
-    "count_batch",
-    "find_candidates",
-    "inspect",
-    "network_cost",
-    "onnx_delta",
-    "onnx_maps",
-    "parts",
-    "released",
-    "targets_of",
-    "train_loss",
-]
 
 PARTITION = "center"
 

@@ -52,6 +52,10 @@ def score(
             names = truth.keypoints
             videos[truth.name] = scored_frames(truth, posetrack.read(found_path))
             progress.update()
+    if not any(videos.values()):
+        raise UserError(
+            f"--annotations: no frame in '{annotations}' is labelled: nothing to score."
+        )
     skeleton = _skeleton(names, own, annotations)
     scores: dict[str, Any] = {"oks": protocols.oks_protocol(videos, skeleton.sigmas)}
     if skeleton == skeletons.POSETRACK and _have_heads(videos):
@@ -66,9 +70,18 @@ def score(
             "date": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         }
         folder = files.make_folder(out)
-        files.write_text(folder / "metrics.json", json.dumps(scores, indent=2) + "\n")
+        files.write_text(folder / "metrics.json", json.dumps(_with_null(scores), indent=2) + "\n")
         report.write(folder / "report.html", scores, about)
     return scores
+
+
+def _with_null(scores: Any) -> Any:
+    """For JSON, which has no nan: null where nothing could be scored."""
+    if isinstance(scores, Mapping):
+        return {name: _with_null(value) for name, value in scores.items()}
+    if isinstance(scores, list):
+        return [_with_null(value) for value in scores]
+    return None if scores != scores else scores
 
 
 def _paths(

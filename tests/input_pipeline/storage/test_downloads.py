@@ -300,6 +300,7 @@ downloads.prepare_into(config, pathlib.Path(sys.argv[2]), "val")
 """
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_starts_again(tmp_path, config, out):
     done = subprocess.run(
         [sys.executable, "-c", KILLED, config.dataset.data_dir, str(out)],

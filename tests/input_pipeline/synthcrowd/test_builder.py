@@ -12,6 +12,8 @@ from input_pipeline.storage import splits
 from input_pipeline.synthcrowd import builder, stream
 from pinet_jax.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 SIZE = 32
 COUNTS = {"train": 4, "val": 2}
 

@@ -55,6 +55,7 @@ def each(tree, index):
     return jax.tree.map(lambda a: a[index], tree)
 
 
+@pytest.mark.slow
 def test_depth_buffer_is_that_of_balls_along_the_capsules():
     y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
     first_hits = jax.jit(render.first_hits)
@@ -202,6 +203,7 @@ def realised_iou(wish):
     return mean_pair_iou([box[mask] for box, mask in zip(sizes, valid, strict=True)])
 
 
+@pytest.mark.slow
 def test_crowding_follows_the_wish():
     wishes = (0.1, 0.4, 0.67)
     realised = [realised_iou(wish) for wish in wishes]

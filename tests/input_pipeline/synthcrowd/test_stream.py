@@ -11,6 +11,8 @@ from input_pipeline import train_data
 from input_pipeline.synthcrowd import stream
 from pinet_jax.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 SIZE, SLOTS = 32, 2
 
 

@@ -17,6 +17,8 @@ from pinet_jax.errors import UserError
 from pinet_jax.skeletons import COCO
 from pinet_jax.tracking import posetrack
 
+pytestmark = pytest.mark.slow
+
 SIZE, LENGTH = 64, 24
 
 

@@ -10,6 +10,8 @@ from pinet_jax.inference.predictor import Predictor
 from pinet_jax.methods.pinet import network
 from tests import devices, tiny
 
+pytestmark = pytest.mark.slow
+
 SCALES = (1.0, 0.5)
 IMAGE = np.random.default_rng(0).integers(0, 256, (90, 100, 3), np.uint8)
 

@@ -14,6 +14,8 @@ from pinet_jax.weights import reading
 from tests import devices, tiny
 from tests.paths import GOLDEN
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def config():

@@ -10,7 +10,6 @@ from PIL import Image
 
 from pinet_jax.errors import UserError
 from pinet_jax.inference.fusion import People
-from pinet_jax.media import run as predict_loop
 from pinet_jax.media import videos as video_files
 from pinet_jax.media.predictions import PredictionFiles
 from pinet_jax.media.run import Artist, Finder, Run, picture_names
@@ -223,7 +222,7 @@ def test_bad_videos_are_named_and_the_frames_before_the_damage_kept(tmp_path, mo
 def test_a_live_video_is_written_in_real_time(tmp_path, monkeypatch):
     now = iter([0.0, 0.1, 0.5])
     monkeypatch.setattr(video_files.time, "monotonic", lambda: next(now))
-    monkeypatch.setattr(predict_loop, "Progress", lambda *_: SilentProgress())
+    monkeypatch.setattr("pinet_jax.media.run.Progress", lambda *_: SilentProgress())
     frames = [np.full((40, 62, 3), 50 * number, np.uint8) for number in range(3)]
     live = video_files.Video(tmp_path / "webcam0", 10.0, None, lambda: iter(frames), live=True)
     with PredictionFiles(tmp_path, COCO, 20) as predictions:

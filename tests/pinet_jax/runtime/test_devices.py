@@ -29,6 +29,8 @@ from tests.first_steps import (
 )
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def assert_same_metrics(found, wanted):
     for metrics, want in zip(found, wanted, strict=True):

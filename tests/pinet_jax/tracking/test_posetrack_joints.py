@@ -32,6 +32,7 @@ def heads(count):
     return [np.asarray(points)[..., :2] for points in found]
 
 
+@pytest.mark.slow
 def test_the_constants_are_the_best_for_synthetic_people():
     keypoints, bottom, top = heads(4000)
     middle = (keypoints[:, 5] + keypoints[:, 6]) / 2

@@ -18,6 +18,8 @@ from pinet_jax.weights import convert
 from tests import devices, tiny
 from tests.paths import GOLDEN
 
+pytestmark = pytest.mark.slow
+
 # ---- One step of the released network
 
 
@@ -129,7 +131,7 @@ class Trainer:
     def __init__(self):
         self.config = tiny.config()
         self.model = network.build(self.config)
-        # As train_loop does, so that the end-to-end tests find the program compiled.
+        # As training.loop does, so that the end-to-end tests find the program compiled.
         steps_per_epoch = self.config.synthcrowd.num_train / self.config.train.batch_size
         schedule = training.learning_rate(self.config, steps_per_epoch)
         self.optimizer = training.make_optimizer(schedule)

@@ -7,7 +7,9 @@ from matplotlib.figure import Figure
 from input_pipeline import train_data
 from input_pipeline.source import Source
 from pinet_jax import skeletons, visualize
-from pinet_jax.visualize import targets as target_pictures
+from pinet_jax.errors import UserError
+from pinet_jax.methods import pinet
+from pinet_jax.visualize import targets
 from tests import tiny
 from tests.input_pipeline import fake_coco
 
@@ -25,7 +27,7 @@ def batch(**shape):
 
 @pytest.fixture(scope="module")
 def rows():
-    return target_pictures.samples(batch(images=3, persons=4), tiny.config())
+    return targets.samples(batch(images=3, persons=4), tiny.config())
 
 
 def one_person(xy=(40, 24), v=2):
@@ -40,7 +42,7 @@ def one_person(xy=(40, 24), v=2):
         "image_id": np.array([7]),
         "num_dropped": np.array([0]),
     }
-    return target_pictures.samples(example, tiny.config())[0]
+    return targets.samples(example, tiny.config())[0]
 
 
 def panel(draw, *arguments):
@@ -82,9 +84,9 @@ def test_the_first_samples_are_those_of_a_training(tmp_path):
             "train.batch_size": 2,
         }
     )
-    found = target_pictures.first_samples(config, 4, Source)
+    found = targets.first_samples(config, 4, Source)
     stream = train_data.train_batches(config, 0)
-    want = [row for _ in range(2) for row in target_pictures.samples(next(stream), config)]
+    want = [row for _ in range(2) for row in targets.samples(next(stream), config)]
     assert [row.caption for row in found] == [row.caption for row in want]
     for a, b in zip(found, want, strict=True):
         np.testing.assert_array_equal(a.image, b.image)
@@ -92,6 +94,12 @@ def test_the_first_samples_are_those_of_a_training(tmp_path):
         np.testing.assert_array_equal(a.region_mask, b.region_mask)
         jax.tree.map(np.testing.assert_array_equal, a.targets, b.targets)
     assert config.train.batch_size == 2
+
+
+def test_a_method_whose_targets_have_no_picture_is_refused(monkeypatch):
+    monkeypatch.delattr(pinet, "show_targets")
+    with pytest.raises(UserError, match="'pinet' have no picture"):
+        targets.samples(batch(), tiny.config())
 
 
 # ---- Who owns a pixel
@@ -102,7 +110,7 @@ def owners(row, area, s):
     side = SIZE // 4
     owner = np.full((side, side), -1)
     for person in np.argsort(-area[area > 0], kind="stable"):  # the smallest last
-        x, y, v = row.centers[person, s] / [4, 4, 1]
+        x, y, v = row.targets.centers[person, s] / [4, 4, 1]
         if v and 0 <= x < side and 0 <= y < side:
             column, line = int(x), int(y)
             owner[max(line - 2, 0) : line + 2, max(column - 2, 0) : column + 2] = person
@@ -116,7 +124,7 @@ def test_owned_pixels_are_those_of_the_smallest_person_near(rows):
         keypoints = row.keypoints / [4, 4, 1]
         for s in range(3):
             offsets, weights = row.targets.offsets[:, :, s], row.targets.offset_weights[:, :, s]
-            owned = target_pictures.owned_pixels(keypoints, offsets, weights)
+            owned = targets.owned_pixels(keypoints, offsets, weights)
             owner = owners(row, area, s)
             for person in range(len(keypoints)):
                 np.testing.assert_array_equal(owned[person], owner == person)
@@ -125,9 +133,7 @@ def test_owned_pixels_are_those_of_the_smallest_person_near(rows):
 
 
 def test_nobody_owns_nothing():
-    owned = target_pictures.owned_pixels(
-        np.zeros((0, 5, 3)), np.zeros((6, 7, 5, 2)), np.zeros((6, 7, 5))
-    )
+    owned = targets.owned_pixels(np.zeros((0, 5, 3)), np.zeros((6, 7, 5, 2)), np.zeros((6, 7, 5)))
     assert owned.shape == (0, 6, 7)
 
 
@@ -136,23 +142,23 @@ def test_nobody_owns_nothing():
 
 def test_maps_lie_where_the_keypoints_are():
     sample = one_person((40, 24))
-    for draw in (target_pictures._draw_keypoint_heatmaps, target_pictures._draw_part_heatmaps):
+    for draw in (targets._draw_keypoint_heatmaps, targets._draw_part_heatmaps):
         assert middle(panel(draw, sample)) == pytest.approx((40, 24), abs=1)
 
 
 def test_offset_lines_end_at_the_keypoints():
     sample = one_person((41, 26))
-    pixels = panel(target_pictures._draw_offsets, sample, 0, ["nose"])
+    pixels = panel(targets._draw_offsets, sample, 0, ["nose"])
     color = np.array(visualize.person_color(0))
     like = np.abs(pixels - color).max(-1) < 40
     y, x = np.argwhere(like).mean(0)
     assert (x / 2, y / 2) == pytest.approx((41, 26), abs=3)
-    assert not panel(target_pictures._draw_offsets, sample, 1, []).any()  # no shoulder is labelled
+    assert not panel(targets._draw_offsets, sample, 1, []).any()  # no shoulder is labelled
 
 
 def test_regions_without_loss_are_red():
     def reddish(sample):
-        pixels = panel(target_pictures._draw_input, sample, skeletons.COCO)
+        pixels = panel(targets._draw_input, sample, skeletons.COCO)
         return (pixels[..., 0] > 100) & (pixels[..., 1:].max(-1) < 40)
 
     sample = one_person(v=0)
@@ -163,9 +169,9 @@ def test_regions_without_loss_are_red():
 
 
 def test_the_picture_grows_with_samples_and_parts(rows):
-    single = target_pictures.picture(rows[:1], skeletons.COCO, "part-large")
-    double = target_pictures.picture(rows[:2], skeletons.COCO, "part-large")
+    single = targets.picture(rows[:1], skeletons.COCO, skeletons.COCO.parts("part-large"))
+    double = targets.picture(rows[:2], skeletons.COCO, skeletons.COCO.parts("part-large"))
     assert double.shape == (pytest.approx(2 * single.shape[0], abs=2), single.shape[1], 3)
-    center = target_pictures.samples(batch(images=1), tiny.config(**{"model.partition": "center"}))
-    narrow = target_pictures.picture(center, skeletons.COCO, "center")
+    center = targets.samples(batch(images=1), tiny.config(**{"model.partition": "center"}))
+    narrow = targets.picture(center, skeletons.COCO, skeletons.COCO.parts("center"))
     assert narrow.shape[0] == single.shape[0] and narrow.shape[1] * 6 == single.shape[1] * 4

@@ -15,6 +15,8 @@ from pinet_jax.weights import convert
 from tests import tiny
 from tests.paths import GOLDEN
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-5  # of the maximum
 
 

@@ -7,6 +7,8 @@ from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
 from pinet_jax.weights import convert, fit
 
+pytestmark = pytest.mark.slow
+
 Shapes = dict[str, tuple[int, ...]]
 
 

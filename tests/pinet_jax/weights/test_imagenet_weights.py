@@ -13,6 +13,8 @@ from pinet_jax.weights import convert
 from tests import tiny
 from tests.paths import GOLDEN
 
+pytestmark = pytest.mark.slow
+
 HEAD = {
     "incre_modules.0.0.conv1.weight": (32, 18, 1, 1),
     "incre_modules.0.0.downsample.1.running_mean": (128,),

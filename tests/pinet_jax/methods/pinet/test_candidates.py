@@ -27,6 +27,7 @@ def run_quick_compile(function, *args):
     return jax.device_get(compiled(*args))
 
 
+@pytest.mark.slow
 def test_golden_flip_test(released):
     config, model, variables = released
     image = np.load(GOLDEN / "forward_coco.npz")["image_nhwc"]
@@ -40,6 +41,7 @@ def test_golden_flip_test(released):
     np.testing.assert_allclose(found.poses[0, valid], golden["poses_xy"], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_golden_whole_test_procedure(released):
     config, model, variables = released
     golden = np.load(GOLDEN / "evaluate_image_coco.npz")
@@ -286,6 +288,7 @@ def test_a_mirrored_image_gives_mirrored_maps_and_poses(skeleton, partition):
     close(mirrored_poses[mirrored_valid], poses[mirrored_valid], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_order_of_scales_changes_nothing():
     config = small_config(eval__scales=(0.5, 1.0, 2.0))
     images = random_images(config, 2)
@@ -296,6 +299,7 @@ def test_order_of_scales_changes_nothing():
     assert_same(people, again, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_images_of_a_batch_do_not_meet():
     config = small_config(eval__scales=(1.0, 0.5))
     images = random_images(config, 3)

@@ -9,6 +9,8 @@ from pinet_jax.errors import UserError
 from pinet_jax.methods.pinet import cost
 from tests import tiny
 
+pytestmark = pytest.mark.slow
+
 
 def convolution(kernel, inputs, outputs, side):
     """Multiply-adds of one convolution with a square output of so many pixels a side."""

@@ -13,7 +13,6 @@ from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import normalise
 from pinet_jax.methods.pinet import network
 from pinet_jax.methods.pinet.losses import (
-    compute_loss,
     count_batch,
     gather_locations,
     heatmap_loss,
@@ -26,6 +25,7 @@ from pinet_jax.methods.pinet.losses import (
 from pinet_jax.methods.pinet.ppg import Maps
 from pinet_jax.methods.pinet.targets import Targets, render_targets
 from tests.paths import GOLDEN
+from tests.whole_loss import whole_loss
 
 PARTS = ((0, 1), (2, 3, 4))
 KEYPOINTS = 5
@@ -244,7 +244,7 @@ def linear_step(convention="released", offset_weight=0.03):
     model, variables = init_linear()
 
     def loss(params, batch):
-        return compute_loss(model, params, variables["batch_stats"], batch, config)
+        return whole_loss(model, params, variables["batch_stats"], batch, config)
 
     return jax.jit(jax.value_and_grad(loss, has_aux=True)), variables["params"]
 
@@ -321,7 +321,7 @@ def test_mean_over_parts_is_the_whole_batch():
         counts = jax.tree.map(lambda *x: sum(x), *counted)
         results = [
             jax.value_and_grad(
-                lambda params, half=half: compute_loss(
+                lambda params, half=half: whole_loss(
                     model, params, variables["batch_stats"], half, config, counts
                 ),
                 has_aux=True,
@@ -350,7 +350,7 @@ def test_without_refinement():
     batch, config = make_batch(4), make_config()
     model, variables = init_linear(LinearModel(refinement=False))
     loss, (metrics, batch_stats) = jax.jit(
-        lambda batch: compute_loss(model, *variables_of(variables), batch, config)
+        lambda batch: whole_loss(model, *variables_of(variables), batch, config)
     )(batch)
     np.testing.assert_allclose(loss, metrics["heatmap_loss"] + metrics["offset_loss"], rtol=1e-6)
     assert metrics["refinement_loss"] == metrics["num_samples"] == 0
@@ -370,6 +370,7 @@ def test_gather_locations_reads_each_parts_own_channel():
         np.testing.assert_array_equal(actual[b, s, n], maps[b, y, x, s])
 
 
+@pytest.mark.slow
 def test_the_network_trains_on_crowds_and_on_nobody():
     """One compiled step of a tiny PINet: finite, and every statistic moves once."""
     config = make_config(samples=8)
@@ -388,7 +389,7 @@ def test_the_network_trains_on_crowds_and_on_nobody():
     @quick_compile
     def step(params, batch_stats, batch):
         return jax.value_and_grad(
-            lambda params: compute_loss(model, params, batch_stats, batch, config), has_aux=True
+            lambda params: whole_loss(model, params, batch_stats, batch, config), has_aux=True
         )(params)
 
     batch = make_batch(7, images=2, keypoints=17)

@@ -10,10 +10,11 @@ import pytest
 
 from pinet_jax.backbones.hrnet import HRNet
 from pinet_jax.backbones.layers import BatchNorm, Conv
-from pinet_jax.methods.pinet import losses, network
+from pinet_jax.methods.pinet import network
 from pinet_jax.methods.pinet.refinement import PR, GraphBlock, skeleton_adjacency
 from pinet_jax.methods.variables import init
 from tests import tiny
+from tests.whole_loss import whole_loss
 
 LIMBS = ((0, 1), (1, 2), (3, 4))
 KEYPOINTS, FEATURES = 5, 6
@@ -124,6 +125,7 @@ def test_batch_norm_over_an_axis_is_exact_for_unequal_shares():
 # ---- Backbone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [18, 32, 48])
 def test_backbone_widths(width):
     model = HRNet(width=width, modules=(1, 1, 1), blocks=1, dtype=jnp.bfloat16)
@@ -135,6 +137,7 @@ def test_backbone_widths(width):
     assert finest.shape == (3, 3, width, width)
 
 
+@pytest.mark.slow
 def test_modules_and_blocks_are_counted_as_in_the_release():
     model = HRNet()
     params = shapes_of(lambda x: model.init(jax.random.key(0), x), (1, 64, 64, 3))["params"]
@@ -311,6 +314,7 @@ def test_masked_proposals_change_nothing():
     jax.tree.map(np.testing.assert_array_equal, gradients, changed_gradients)
 
 
+@pytest.mark.slow
 def test_room_for_more_samples_than_there_are_changes_no_loss():
     """A part of one person owns 16 pixels: whatever is sampled beyond them is masked."""
     batch = tiny.batch(1, persons=1)
@@ -318,9 +322,7 @@ def test_room_for_more_samples_than_there_are_changes_no_loss():
     for samples in (16, 40):
         config, model, variables = patch_network(**{"losses.samples_per_part": samples})
         _, (metrics, stats) = jax.jit(
-            lambda v, m=model, c=config: losses.compute_loss(
-                m, v["params"], v["batch_stats"], batch, c
-            )
+            lambda v, m=model, c=config: whole_loss(m, v["params"], v["batch_stats"], batch, c)
         )(variables)
         found.append((metrics, stats))
     assert found[0][0]["num_samples"] > 0

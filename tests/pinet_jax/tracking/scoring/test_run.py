@@ -135,6 +135,32 @@ def test_a_video_without_its_tracks(folders):
         run.score(*folders)
 
 
+def test_a_joint_that_is_never_labelled_is_null(folders, tmp_path):
+    nose = slice(0, 3)
+
+    def remove(content):
+        for person in content["annotations"]:
+            person["keypoints"][nose] = [0, 0, 0]
+
+    change(folders[1], remove)
+    scores = run.score(*folders, tmp_path / "out")
+    written = json.loads(
+        (tmp_path / "out" / "metrics.json").read_text(), parse_constant=pytest.fail
+    )
+    assert written["posetrack18"]["corrected"]["mota"]["nose"] is None
+    assert scores["posetrack18"]["corrected"]["mota"]["total"] > 0
+
+
+def test_frames_that_are_all_unlabelled(folders):
+    def unlabel(content):
+        for image in content["images"]:
+            image["is_labeled"] = False
+
+    change(folders[1], unlabel)
+    with pytest.raises(UserError, match=r"no frame in '.*' is labelled"):
+        run.score(*folders)
+
+
 def test_a_folder_without_annotations(folders, tmp_path):
     with pytest.raises(UserError, match="no JSON file in the folder"):
         run.score(folders[0], tmp_path)
