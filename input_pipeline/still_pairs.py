@@ -69,7 +69,7 @@ class Annotated(Sequence):
         return len(self._numbers)
 
     def __getitem__(self, number: int) -> Still:
-        example = self._split[self._numbers[number]]
+        example = self._split[int(self._numbers[number])]
         return Still(example.image, example.keypoints, example.bbox)
 
 
@@ -109,7 +109,7 @@ def _batch(config: ConfigDict, kinds: Sequence[Stills], numbers: range, purpose:
 def _draw(config: ConfigDict, kinds: Sequence[Stills], rng: np.random.Generator) -> tuple:
     stills = kinds[int(len(kinds) > 1 and rng.random() >= config.stills.synthetic)]
     for _ in range(_TRIES):
-        still = stills[rng.integers(len(stills))] if len(stills) else None
+        still = stills[int(rng.integers(len(stills)))] if len(stills) else None
         who = _to_crop(still, config.stills) if still else []
         if len(who):
             return make_pair(still, int(rng.choice(who)), config.stills, rng)

@@ -9,6 +9,8 @@ from pinet_jax.weights import reading
 from tests import programs
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "synthcrowd.image_size": 64,
     "synthcrowd.people": "(1,2)",
