@@ -1,18 +1,20 @@
 """Evaluates a trained PINet on config.dataset.eval_split, or scores results or tracks on disk.
 
     eval.py --config configs/NAME.py --workdir DIR [--config.a.b=c ...]
-    eval.py --config configs/NAME.py --checkpoint DIR --out DIR
+    eval.py --config configs/NAME.py --checkpoint DIR_OR_FILE --out DIR
     eval.py --config configs/NAME.py --results FILE [--annotations FILE] [--out DIR]
     eval.py --tracks DIR --annotations DIR [--out DIR]
 
 Prints the metrics of the data's protocol and AP by crowding, and writes OUT/results.json
 (COCO results format), OUT/metrics.json, OUT/report.html, which opens in any browser,
-OUT/crowding.png and OUT/predictions.png. OUT is WORKDIR/eval_SPLIT unless given. Scoring a
-file needs no model; it writes metrics.json, report.html and crowding.png, and only where
---out says. Tracks, a PoseTrack JSON file a video, are scored by MOTA, IDF1 and HOTA
-(docs/tracking.md); --config is needed for a skeleton of one's own only.
+OUT/crowding.png and OUT/predictions.png. Comparisons write one such folder a way in OUT, and
+OUT/comparison.json with the table that they print. OUT is WORKDIR/eval_SPLIT unless given.
+Scoring a file needs no model; it writes metrics.json, report.html and crowding.png, and only
+where --out says. Tracks, a PoseTrack JSON file a video, are scored by MOTA, IDF1 and
+HOTA (docs/tracking.md); --config is needed for a skeleton of one's own only.
 """
 
+import json
 import pathlib
 
 from absl import flags
@@ -20,12 +22,14 @@ from ml_collections import ConfigDict
 
 from input_pipeline.source import Source
 from pinet_jax import program, skeletons
-from pinet_jax.config import check_same_model, with_fields
+from pinet_jax.config import check_same_model
 from pinet_jax.errors import UserError
-from pinet_jax.runtime import hosts
+from pinet_jax.runtime import files, hosts
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of train.py; its newest checkpoint.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A checkpoint, instead of --workdir.")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "A checkpoint or a file of released weights, instead of --workdir."
+)
 RESULTS = flags.DEFINE_string("results", None, "A COCO-format results file, instead of a model.")
 TRACKS = flags.DEFINE_string("tracks", None, "A folder of tracks, instead of a model.")
 ANNOTATIONS = flags.DEFINE_string(
@@ -35,6 +39,12 @@ ANNOTATIONS = flags.DEFINE_string(
 )
 COMPARE_FUSION = flags.DEFINE_bool(
     "compare_fusion", False, "Evaluate without pose fusion, then with it."
+)
+COMPARE_SUPPRESSION = flags.DEFINE_bool(
+    "compare_suppression",
+    False,
+    "Evaluate DEKR's own suppression, that by OKS, and pose fusion, and where the model has a "
+    "scoring net, each again with it.",
 )
 OUT = flags.DEFINE_string("out", None, "Folder for results; WORKDIR/eval_SPLIT unless given.")
 
@@ -102,23 +112,34 @@ def _score_file(config: ConfigDict) -> None:
 
 
 def _evaluate_model(config: ConfigDict) -> None:
-    from pinet_jax.evaluation import loop
+    from pinet_jax.evaluation import comparison, loop
     from pinet_jax.weights.reading import load_newest
+    from pinet_jax.weights.released_files import without_suffix
 
     path = WORKDIR.value or CHECKPOINT.value
-    model, trained, variables = load_newest(path)
+    model, trained, variables = load_newest(path, config)
     check_same_model(config, trained)
-    out = pathlib.Path(OUT.value or pathlib.Path(path) / f"eval_{config.dataset.eval_split}")
+    out = pathlib.Path(OUT.value or without_suffix(path) / f"eval_{config.dataset.eval_split}")
     data = Source(config)
     _say(loop.describe_split(config, data))
-    runs = {out: config}
+    ways = {"": config}
     if COMPARE_FUSION.value:
-        without, with_fusion = (with_fields(config, {"eval.pose_fusion": f}) for f in (False, True))
-        runs = {out / "without_fusion": without, out: with_fusion}
-    for folder, settings in runs.items():
-        _say(f"{'with' if settings.eval.pose_fusion else 'without'} pose fusion:")
-        loop.evaluate(settings, variables, data, folder, model)
+        ways = comparison.with_and_without_fusion(config)
+    if COMPARE_SUPPRESSION.value:
+        ways = comparison.suppressions(config, variables)
+    scores = {}
+    for name, settings in ways.items():
+        folder = out if name in ("", "with_fusion") else out / name
+        _say(f"{name.replace('_', ' ') or _fusion(settings)}:")
+        scores[name] = loop.evaluate(settings, variables, data, folder, model)
         _say(f"results and pictures: {folder}")
+    if len(ways) > 1 and hosts.is_main():
+        files.write_text(files.to_path(out) / comparison.FILE_NAME, json.dumps(scores, indent=2))
+        print(f"\n{comparison.table(scores)}", flush=True)
+
+
+def _fusion(config: ConfigDict) -> str:
+    return f"{'with' if config.eval.pose_fusion else 'without'} pose fusion"
 
 
 def _say(text: str) -> None:

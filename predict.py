@@ -5,9 +5,10 @@
 
 Writes for each image DIR/NAME.png, for each video DIR/NAME.mp4, and DIR/predictions.json in
 the COCO format; docs/predict.md describes every option and file. With --track people keep their
-identity through a video, and DIR/NAME_tracks.json says who is where (docs/tracking.md). The
-checkpoint carries its config; `--config.eval.flip=False` changes a field of it. Exit code 1 if
-some files could not be read, 2 for other mistakes.
+identity through a video, and DIR/NAME_tracks.json says who is where (docs/tracking.md). WORKDIR
+may also be a file of released weights of any of the methods. The checkpoint carries its config,
+and for a file it is the shipped one that fits; `--config.eval.flip=False` changes a field of it.
+Exit code 1 if some files could not be read, 2 for other mistakes.
 """
 
 import contextlib
@@ -33,7 +34,9 @@ from pinet_jax.media.tracking import Tracking
 from pinet_jax.runtime import files
 from pinet_jax.weights import reading
 
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of train.py or one checkpoint of it.")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "Workdir of train.py, one checkpoint of it, or a file of released weights."
+)
 OUT = flags.DEFINE_string("out", None, "Folder for the pictures, videos and predictions.")
 WEBCAM = flags.DEFINE_integer(
     "webcam", None, "Number of a webcam to read, 0 the first.", lower_bound=0

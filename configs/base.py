@@ -65,25 +65,37 @@ def get_config() -> ConfigDict:
     config.model.graph = "dynamic"  # dynamic | static | none
     config.model.graph_layers = 2
     config.model.sampling = "released"  # or "exact"
+    config.model.keypoint_channels = 15  # DEKR: of the branch for a keypoint's offsets
+    config.model.instance_channels = 32  # CID: of the maps that an instance is told apart in
+    config.model.instance_reach = 32.0  # CID: heatmap pixels from the centre that read as 1
 
     config.targets = ConfigDict()
     config.targets.convention = "released"  # or "paper"
     config.targets.area = "box"  # of a person: width x height; or "segment", the annotation's own
     config.targets.mask_outside = True  # no heatmap loss where a crop leaves the photo
     config.targets.sigma = 2.0  # heatmap pixels
+    config.targets.center_sigma = 4.0  # DEKR: of the centre of a person, heatmap pixels
     config.targets.background_weight = 0.1  # of the heatmap loss away from points
     config.targets.min_area = 32.0**2  # input pixels squared; smaller persons get none
     config.targets.square_radius = 2  # released offset neighbourhood [c-2, c+2)
     config.targets.disc_radius2 = 2.0  # paper's offset neighbourhood d^2 <= 2
+    config.targets.min_box_overlap = 0.7  # CID: IoU that the radius of a Gaussian keeps
+    config.targets.center_jitter = 1  # CID: heatmap pixels a centre moves at most, x and y
+    config.targets.max_instances = 200  # CID: trained on, of a device's images together
 
     config.losses = ConfigDict()
     config.losses.offset_weight = 0.03
     config.losses.refinement_weight = 0.03
     config.losses.smooth_l1_beta = 1 / 9
     config.losses.samples_per_part = 40  # locations the refinement is trained on
+    config.losses.focal_alpha = 2  # CID: exponent of what is still wrong
+    config.losses.focal_beta = 4  # CID: exponent of the distance from a target of 1
+    config.losses.instance_weight = 4.0  # CID: of the instances' own heatmaps
+    config.losses.contrastive_weight = 1.0  # CID: of telling the instances of an image apart
+    config.losses.temperature = 0.05  # CID: of the cosine similarities of instances
 
     config.train = ConfigDict()
-    config.train.init_from = ""  # checkpoint to start from, of the model or its backbone
+    config.train.init_from = ""  # checkpoint or released file, of the model or its backbone
     config.train.input_size = 512
     config.train.batch_size = 40  # over all devices
     config.train.accumulation = 1  # parts a device's share is worked off in, to save memory
@@ -98,6 +110,11 @@ def get_config() -> ConfigDict:
     config.train.keep_checkpoints = 3  # newest
     config.train.eval_every = 0  # steps between evaluations, which keep the best; 0: none
 
+    config.scoring = ConfigDict()  # training of DEKR's scoring net
+    config.scoring.learning_rate = 1e-3
+    config.scoring.epochs = 20
+    config.scoring.batch_size = 1024  # people found
+
     config.eval = ConfigDict()
     config.eval.input_size = 512  # short side at scale 1
     config.eval.square = 0.0  # else side of a square view, in short sides: one size for all
@@ -105,6 +122,7 @@ def get_config() -> ConfigDict:
     config.eval.scales = (1.0,)
     config.eval.flip = True
     config.eval.flip_shift = 3  # pixels the mirrored image moves left
+    config.eval.suppression = "oks"  # or "dekr": by the distances of keypoints, without fusion
     config.eval.pose_fusion = True
     config.eval.max_peaks = 30  # a part
     config.eval.peak_threshold = 0.01
@@ -112,7 +130,13 @@ def get_config() -> ConfigDict:
     # Mean side of a heatmap above which each further window is the one, heatmap pixels.
     config.eval.peak_window_sides = (200.0, 300.0)
     config.eval.scale_decrease = 1.0  # factor on part scores of other scales
+    config.eval.smoothing = 3  # CID: heatmap pixels; side of the square maps are averaged over
     config.eval.oks_threshold = 0.7  # of the suppression
+    # "dekr": keypoints are near at so many diagonals of a pose's box, at one scale and at several.
+    config.eval.near_distances = (0.05, 0.15)
+    config.eval.near_keypoints = 8  # "dekr": poses with more near ones are of one person
+    config.eval.max_people = 30  # "dekr": kept an image
+    config.eval.scoring_net = False  # scores by the checkpoint's scoring net (DEKR)
     config.eval.max_detections = 20  # scored an image
     # Of a person's box with its nearest: edges of the intervals that AP is told by.
     config.eval.iou_intervals = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)

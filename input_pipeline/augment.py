@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
 
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
+from pinet_jax.data import Persons
 from pinet_jax.errors import UserError
 
 TRANSLATION_UNIT = 200.0  # the crop side in units of config.augmentation.translation
@@ -104,27 +105,28 @@ def apply_to_keypoints(
     return (result if flip_order is None else result[:, flip_order]).astype(np.float32)
 
 
-def person_area(
-    boxes: Float[Any, "*n 4"], segments: Float[Any, "*n"], kind: str
-) -> Float[Any, "*n"]:
-    """The area that people are trained by: NumPy or JAX arrays, image pixels squared.
-
-    It decides who is too small for targets, who owns a contested pixel, and the weights of
-    the offsets (PINet eq. 8). Scores have areas of their own.
-
-    Args:
-        boxes: x, y, width, height.
-        segments: the annotations' own areas.
-        kind: config.targets.area: "box" takes width x height, as the released code does.
-    """
-    return boxes[..., 2] * boxes[..., 3] if kind == "box" else segments
-
-
 def apply_to_area(
     area: Float[np.ndarray, " n"], matrix: Float[np.ndarray, "2 3"]
 ) -> Float[np.ndarray, " n"]:
     """Areas in input pixels squared."""
     return (area * abs(np.linalg.det(matrix[:, :2]))).astype(np.float32)
+
+
+def box_corners(boxes: Float[Any, "*n 4"]) -> Float[Any, "*n 4 2"]:
+    """(x, y) of the top left, top right, bottom left and bottom right: NumPy or JAX arrays.
+
+    Args:
+        boxes: x, y, width, height.
+    """
+    unit = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)
+    return boxes[..., None, :2] + boxes[..., None, 2:] * unit
+
+
+def apply_to_corners(
+    corners: Float[np.ndarray, "n 4 2"], matrix: Float[np.ndarray, "2 3"]
+) -> Float[np.ndarray, "n 4 2"]:
+    """Corners of boxes in input pixels, where the boxes may be turned."""
+    return (corners @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 
 def warp_image(
@@ -173,25 +175,26 @@ def in_crop(keypoints: Float[np.ndarray, "n k 3"], input_size: int) -> Bool[np.n
     return np.any(inside & (v > 0), axis=-1)
 
 
-def pad_persons(
-    keypoints: Float[np.ndarray, "n k 3"],
-    area: Float[np.ndarray, " n"],
-    input_size: int,
-    max_persons: int,
-) -> tuple[Float[np.ndarray, "p k 3"], Float[np.ndarray, " p"], int]:
+def pad_persons(persons: Persons, input_size: int, max_persons: int) -> tuple[Persons, int]:
     """The persons of a crop in `max_persons` slots, largest first, zeros behind them.
 
     A person whose labelled keypoints all lie outside the crop takes no slot. Of more
     visible persons than slots the largest are kept.
 
+    Args:
+        persons: float32 arrays of a row a person, keypoints [n, K, 3] and area [n] among them.
+        input_size: side of the crop, pixels.
+        max_persons: slots.
+
     Returns:
-        keypoints, area, and the number of visible persons without a slot.
+        The same arrays of `max_persons` rows, and the number of visible persons without a slot.
     """
-    seen = in_crop(keypoints, input_size)
-    keypoints, area = keypoints[seen], area[seen]
-    kept = np.argsort(-area, kind="stable")[:max_persons]
-    padded_keypoints = np.zeros((max_persons, *keypoints.shape[1:]), np.float32)
-    padded_area = np.zeros(max_persons, np.float32)
-    padded_keypoints[: len(kept)] = keypoints[kept]
-    padded_area[: len(kept)] = area[kept]
-    return padded_keypoints, padded_area, len(area) - len(kept)
+    seen = np.flatnonzero(in_crop(persons["keypoints"], input_size))
+    kept = seen[np.argsort(-persons["area"][seen], kind="stable")[:max_persons]]
+
+    def pad(rows: np.ndarray) -> np.ndarray:
+        padded = np.zeros((max_persons, *rows.shape[1:]), np.float32)
+        padded[: len(kept)] = rows[kept]
+        return padded
+
+    return {name: pad(rows) for name, rows in persons.items()}, len(seen) - len(kept)

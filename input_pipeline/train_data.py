@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from input_pipeline import augment
@@ -12,9 +12,9 @@ from input_pipeline.quiet_tf import tf
 from input_pipeline.storage import splits
 from input_pipeline.storage.reader import Example, Split
 from input_pipeline.tf_stream import numpy_stream
-from pinet_jax import skeletons
+from pinet_jax import methods, skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
-from pinet_jax.data import Batch
+from pinet_jax.data import Batch, Persons
 from pinet_jax.errors import UserError
 
 PREFETCH = 2  # batches
@@ -86,24 +86,43 @@ def make_example(example: Example, config: ConfigDict, rng: np.random.Generator)
     crop = augment.sample_parameters(rng, config.augmentation)
     matrix = augment.affine(crop, *example.image.shape[:2], size)
     flip_order = skeletons.of(config).flip_order if crop.flip else None
-    area = augment.person_area(example.bbox, example.area, config.targets.area)
-    keypoints, area, num_dropped = augment.pad_persons(
-        augment.apply_to_keypoints(example.keypoints, matrix, flip_order),
-        augment.apply_to_area(area, matrix),
-        size,
-        config.dataset.max_persons,
-    )
+    persons, num_dropped = crop_persons(example, config, matrix, flip_order)
     region_mask = augment.warp_region_mask(
         example.ignore_mask, matrix, size, config.targets.mask_outside
     )
     return {
         "image": augment.warp_image(example.image, matrix, size),
-        "keypoints": keypoints,
-        "area": area,
+        **persons,
         "region_mask": region_mask,
         "image_id": np.int64(example.image_id),
         "num_dropped": np.int32(num_dropped),
     }
+
+
+def crop_persons(
+    example: Example,
+    config: ConfigDict,
+    matrix: Float[np.ndarray, "2 3"],
+    flip_order: tuple[int, ...] | None,
+) -> tuple[Persons, int]:
+    """The persons of an image in a crop, padded, and how many found no place.
+
+    Args:
+        example: the image.
+        config: of the training.
+        matrix: image pixels -> input pixels.
+        flip_order: as of `augment.apply_to_keypoints`.
+    """
+    area = methods.of(config).person_area(
+        example.keypoints, example.bbox, example.area, config.targets.area
+    )
+    persons = {
+        "keypoints": augment.apply_to_keypoints(example.keypoints, matrix, flip_order),
+        "area": augment.apply_to_area(area, matrix),
+        "annotation_area": example.area,
+        "corners": augment.apply_to_corners(augment.box_corners(example.bbox), matrix),
+    }
+    return augment.pad_persons(persons, config.train.input_size, config.dataset.max_persons)
 
 
 def _training_examples(config: ConfigDict) -> tuple[Split, Int[np.ndarray, " n"]]:
@@ -137,6 +156,8 @@ def _element_specs(config: ConfigDict) -> dict[str, tf.TensorSpec]:
         "image": tf.TensorSpec((size, size, 3), tf.uint8),
         "keypoints": tf.TensorSpec((slots, num_keypoints, 3), tf.float32),
         "area": tf.TensorSpec((slots,), tf.float32),
+        "annotation_area": tf.TensorSpec((slots,), tf.float32),
+        "corners": tf.TensorSpec((slots, 4, 2), tf.float32),
         "region_mask": tf.TensorSpec((side, side), tf.bool),
         "image_id": tf.TensorSpec((), tf.int64),
         "num_dropped": tf.TensorSpec((), tf.int32),

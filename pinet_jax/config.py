@@ -25,7 +25,8 @@ CHOICES = {  # dotted field -> what it may be
     "model.graph": ("dynamic", "static", "none"),
     "model.sampling": ("released", "exact"),
     "targets.convention": ("released", "paper"),
-    "targets.area": ("box", "segment"),
+    "targets.area": ("box", "segment", "released"),
+    "eval.suppression": ("oks", "dekr"),
     "train.schedule": ("step", "cosine"),
 }
 
@@ -40,6 +41,11 @@ def check_choices(config: ConfigDict) -> None:
         value = functools.reduce(operator.getitem, field.split("."), config)
         if value not in allowed:
             raise UserError(f"config.{field}: '{value}' is not one of {', '.join(allowed)}.")
+    if config.eval.suppression == "dekr" and config.eval.pose_fusion:
+        raise UserError(
+            "config.eval.pose_fusion goes with config.eval.suppression=oks, whose groups it fuses: "
+            "set config.eval.pose_fusion=False, or config.eval.suppression=oks."
+        )
     windows, sides = config.eval.peak_windows, config.eval.peak_window_sides
     if len(windows) != len(sides) + 1 or not all(w > 0 and w % 2 for w in windows):
         raise UserError(
@@ -73,6 +79,11 @@ def load_config(name: str, overrides: Mapping[str, Any] | None = None) -> Config
     return config
 
 
+def shipped() -> list[str]:
+    """Names of the configs that come with the library, without what they share."""
+    return sorted(path.stem for path in CONFIG_DIR.glob("[a-z]*.py") if path.stem != "base")
+
+
 def with_fields(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     """A copy of `config`, locked, with dotted fields changed; UserError as of `set_field`."""
     changed = config.copy_and_resolve_references().lock()
@@ -96,19 +107,33 @@ def check_same_model(config: ConfigDict, trained: ConfigDict) -> None:
 
     Everything else may differ: a model trained on COCO can be tested on OCHuman.
     """
-    wanted, saved = (
-        {**c.model.to_dict(), **{f"dataset.{name}": c.dataset[name] for name in SKELETON_FIELDS}}
-        for c in (config, trained)
-    )
+    wanted, saved = _of_model(config), _of_model(trained)
     for field, value in wanted.items():
-        # How fresh weights are drawn does not matter to trained ones.
-        if saved.get(field) != value and field != "conv_init":
-            name = field if "." in field else f"model.{field}"
+        if saved.get(field) != value:
             raise UserError(
-                f"The checkpoint is of another config: config.{name} is {saved.get(field)!r} there "
-                f"and {value!r} here; evaluate with the config it was trained with, or set this "
-                "field as there."
+                f"The checkpoint is of another config: config.{field} is {saved.get(field)!r} "
+                f"there and {value!r} here; evaluate with the config it was trained with, such as "
+                f"configs/{_likest(saved)}.py, or set this field as there."
             )
+
+
+def _likest(of_model: Mapping[str, Any]) -> str:
+    """The shipped config whose network differs in the fewest fields, its method first of all."""
+
+    def differences(name: str) -> tuple[bool, int]:
+        fields = _of_model(load_config(name))
+        different = [field for field, value in fields.items() if of_model.get(field) != value]
+        return "model.method" in different, len(different)
+
+    return min(shipped(), key=differences)
+
+
+def _of_model(config: ConfigDict) -> dict[str, Any]:
+    """Dotted fields that describe a trained network and its skeleton."""
+    of_model = {"model.method": config.model.method}  # first, where several fields differ
+    of_model |= {f"model.{name}": value for name, value in config.model.to_dict().items()}
+    del of_model["model.conv_init"]  # how fresh weights are drawn does not matter to them
+    return of_model | {f"dataset.{name}": config.dataset[name] for name in SKELETON_FIELDS}
 
 
 def save_config(workdir: str | os.PathLike, config: ConfigDict) -> None:

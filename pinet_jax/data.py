@@ -6,6 +6,9 @@ persons of K keypoints, and maps of side S / 4:
     image        uint8    [B, S, S, 3]      RGB
     keypoints    float32  [B, P, K, 3]      x, y in input pixels, v in {0, 1, 2}; 0 on padding
     area         float32  [B, P]            config.targets.area, input pixels squared; 0 on padding
+    annotation_area
+                 float32  [B, P]            the annotation's own, image pixels squared; 0 on padding
+    corners      float32  [B, P, 4, 2]      x, y of the box's four; a crop may turn it; 0 on padding
     region_mask  bool     [B, S/4, S/4]     False where the heatmap loss must not look
     image_id     int64    [B]               of the dataset; stays on the host
     num_dropped  int32    [B]               persons that found no place; stays on the host

@@ -228,7 +228,7 @@ def get(name: str) -> Skeleton:
     return _SKELETONS[name]
 
 
-def with_keypoints(names: Sequence[str]) -> Skeleton | None:
+def named_keypoints(names: Sequence[str]) -> Skeleton | None:
     """The known skeleton of exactly these keypoints, if there is one."""
     return next((s for s in _SKELETONS.values() if s.keypoints == tuple(names)), None)
 
@@ -239,6 +239,12 @@ def of(config: ConfigDict) -> Skeleton:
     if own and own.name == config.dataset.skeleton:
         return Skeleton(**own.to_dict())
     return get(config.dataset.skeleton)
+
+
+def with_keypoints(count: int | None, config: ConfigDict) -> Skeleton | None:
+    """The likeliest skeleton of so many keypoints: the config's own, or a known one."""
+    likely = (COCO, CROWDPOSE, of(config))  # the last of a count wins
+    return {skeleton.num_keypoints: skeleton for skeleton in likely}.get(count)
 
 
 def use(config: ConfigDict, skeleton: Skeleton) -> None:

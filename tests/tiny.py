@@ -82,9 +82,12 @@ def batch(
     labels = rng.integers(0, 3, (images, persons, keypoints, 1))
     area = rng.uniform(1100, 4000, (images, persons))
     area[0] = 0
+    corners = middle + 16.0 * np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]])
     return {
         "image": rng.integers(0, 256, (images, size, size, 3), dtype=np.uint8),
         "keypoints": np.concatenate([xy, labels], axis=-1).astype(np.float32),
         "area": area.astype(np.float32),
+        "annotation_area": area.astype(np.float32),
+        "corners": corners.astype(np.float32),
         "region_mask": rng.random((images, size // 4, size // 4)) > 0.1,
     }

@@ -2,8 +2,8 @@
 
     tools/benchmark.py SECTION... --config configs/NAME.py [--rounds 5] [--config.a.b=c ...]
 
-Sections: targets, pipeline, train, predict, postprocess, eval, startup, torch; or all. Each
-prints tables of median times, of ratios between variants measured in turns within one run, of
+Sections: targets, pipeline, train, predict, postprocess, eval, startup, torch, methods; or all.
+Each prints tables of median times, of ratios between variants measured in turns within one run, of
 the share of what a large matrix product reaches on the device (operations as XLA counts them),
 and of the memory that a program takes. pipeline and eval need config.dataset.data_dir, torch
 needs PyTorch.
@@ -33,7 +33,9 @@ SECTIONS = {
     "eval": "evaluation",
     "startup": "startup",
     "torch": "beside_torch",
+    "methods": "methods",
 }
+PINET_ONLY = ("postprocess", "torch")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Runs of every variant, of which the median counts.")
 
 
@@ -47,6 +49,11 @@ def main(arguments: list[str]) -> None:
     if ROUNDS.value < 1:
         raise UserError(f"--rounds is {ROUNDS.value}: give at least 1.")
     config = program.config_from_flags()
+    other = [name for name in names if name in PINET_ONLY]
+    if other and config.model.method not in ("pinet", "spm"):
+        raise UserError(
+            f"{other[0]} measures PINet, and config.model.method is '{config.model.method}'."
+        )
     print(describe_device(config.dtype), flush=True)
     for name in names:
         section = importlib.import_module(f"tools.benchmarks.{SECTIONS[name]}")

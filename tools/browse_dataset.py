@@ -5,7 +5,8 @@
 
 A row is a sample after augmentation: the input with its labelled people (hidden joints hollow,
 regions without loss red), the keypoint heatmaps, the part heatmaps with the part centres, and
-for each part the pixels that regress a pose, with lines to where their offsets point. They are
+for each part the pixels that regress a pose, with lines to where their offsets point (of CID:
+the heatmaps of one person each). They are
 the first --count samples of a training with that seed; another --seed gives others.
 """
 

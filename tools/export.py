@@ -23,7 +23,9 @@ from pinet_jax import program
 from pinet_jax.errors import UserError
 from pinet_jax.export import onnx_models, stablehlo
 
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of train.py or one checkpoint of it.")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "Workdir of train.py, one checkpoint of it, or a file of released weights."
+)
 OUT = flags.DEFINE_string("out", None, "File to write; with --onnx, a new folder.")
 ONNX = flags.DEFINE_bool("onnx", False, "ONNX models and NumPy instead of StableHLO.")
 SIZE = flags.DEFINE_string("size", None, "HEIGHTxWIDTH of the network's input at scale 1.")

@@ -20,11 +20,10 @@ from pinet_jax.weights import reading
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
-from pinet_jax import program
+from pinet_jax import methods, program
 from pinet_jax.config import config_from_json
 from pinet_jax.data import HOST_KEYS
 from pinet_jax.errors import UserError
-from pinet_jax.methods.pinet import network
 from pinet_jax.runtime import devices, files
 from pinet_jax.training import nonfinite
 from pinet_jax.training import step as training
@@ -51,7 +50,7 @@ def rerun(folder: files.Path, config: ConfigDict) -> tuple[dict, list[str]]:
     """The metrics of the step, and the parameters whose gradient is not finite."""
     position = reading.read_position(folder)
     devices.check_batch_size(config.train.batch_size, config.train.accumulation)
-    model = network.build(config)
+    model = methods.of(config).build(config)
     steps_per_epoch = position["examples_per_epoch"] / config.train.batch_size
     optimizer = training.make_optimizer(training.learning_rate(config, steps_per_epoch))
     fresh = functools.partial(training.create_state, model, optimizer, config.seed)

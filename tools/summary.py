@@ -2,10 +2,10 @@
 
     tools/summary.py --config configs/NAME.py [--size=HEIGHTxWIDTH] [--config.a.b=c ...]
 
-For one view of one image of --size pixels (config.eval.input_size squared unless given). PR
-counts for config.eval.max_peaks proposals a part, the most there can be. docs/tools.md says what
-"GFLOPs" of papers and of XLA are. Only shapes are traced: it takes seconds and little memory
-whatever the size.
+For one view of one image of --size pixels (config.eval.input_size squared unless given). What
+is done for each person (PINet's PR, CID's GFD) counts for config.eval.max_peaks proposals a part,
+the most there can be. docs/tools.md says what "GFLOPs" of papers and of XLA are. Only shapes are
+traced: it takes seconds and little memory whatever the size.
 """
 
 import pathlib
@@ -17,9 +17,9 @@ from ml_collections import ConfigDict
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
-from pinet_jax import program
+from pinet_jax import methods, program
 from pinet_jax.errors import UserError
-from pinet_jax.methods.pinet import cost
+from pinet_jax.methods import cost
 
 SIZE = flags.DEFINE_string(
     "size", None, "Of the network input: 512, or HEIGHTxWIDTH as in 512x640; multiples of 32."
@@ -45,12 +45,13 @@ def network_size(text: str | None, config: ConfigDict) -> tuple[int, int]:
 
 def describe(config: ConfigDict, height: int, width: int) -> str:
     """The table and, above it, what it is of."""
-    costs = cost.network_cost(config, height, width)
-    what = f"HRNet-W{config.model.width}, {config.dataset.skeleton} keypoints, "
-    what += f"partition {config.model.partition}; one view of {height} x {width} pixels"
-    if cost.REFINEMENT in costs:
-        what += f", {cost.num_proposals(config, height, width)} proposals refined"
-    return f"{what}\n\n{cost.table(costs)}"
+    method = methods.of(config)
+    size = config, height, width
+    what = (
+        f"{config.model.method} on HRNet-W{config.model.width}, {config.dataset.skeleton} "
+        f"keypoints; one view of {height} x {width} pixels; {method.counted_for(*size)}"
+    )
+    return f"{what}\n\n{cost.table(method.network_cost(*size))}"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from input_pipeline import augment
 from input_pipeline.synthcrowd.render import TILE, Scene, render_scene
-from pinet_jax import skeletons
+from pinet_jax import methods, skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.errors import UserError
 from pinet_jax.runtime import devices
@@ -32,7 +32,8 @@ def batches(
     replayed to resume, and hosts only share the scenes out.
 
     Args:
-        config: synthcrowd, dataset, targets.area, train.input_size and seed are read.
+        config: synthcrowd, dataset, model.method, targets.area, train.input_size and seed are
+            read.
         batch_size: examples a step over all hosts.
         start_step: steps that are done already.
         host_index: which share of every batch is rendered.
@@ -50,18 +51,16 @@ def batches(
     render = renderer(config)
     side = size // HEATMAP_STRIDE
     mask = np.ones((share, side, side), bool)
-    slots, kind = config.dataset.max_persons, config.targets.area
-    pack = jax.jit(lambda scenes: _pack(scenes, slots, kind))
+    pack = jax.jit(lambda scenes: _pack(scenes, config))
     step = start_step
     while True:
         first = step * batch_size + host_index * share
         numbers = np.arange(first, first + share)
         scenes = render("train", numbers)
-        keypoints, area, dropped = pack(scenes)
+        persons, dropped = pack(scenes)
         yield {
             "image": scenes.image,
-            "keypoints": keypoints,
-            "area": area,
+            **persons,
             "region_mask": mask,
             "image_id": numbers,
             "num_dropped": np.asarray(dropped),
@@ -139,15 +138,21 @@ def _check_stream(config: ConfigDict, batch_size: int, host_count: int) -> None:
         )
 
 
-def _pack(
-    scenes: Scene, slots: int, kind: str
-) -> tuple[Float[Array, "b p k 3"], Float[Array, "b p"], Int[Array, " b"]]:
-    """Keypoints and areas of the `slots` largest persons, and how many found no slot."""
-    areas = augment.person_area(scenes.boxes, scenes.area, kind)
+def _pack(scenes: Scene, config: ConfigDict) -> tuple[dict[str, Array], Int[Array, " b"]]:
+    """What a batch says of the largest persons, in their slots; how many found none."""
+    slots, kind = config.dataset.max_persons, config.targets.area
+    areas = methods.of(config).person_area(scenes.keypoints, scenes.boxes, scenes.area, kind)
     order = jnp.argsort(-areas, axis=1)[:, :slots]
-    padding = ((0, 0), (0, slots - order.shape[1]))
-    area = jnp.pad(jnp.take_along_axis(areas, order, axis=1), padding)
-    keypoints = jnp.take_along_axis(scenes.keypoints, order[..., None, None], axis=1)
-    keypoints = jnp.pad(keypoints, (*padding, (0, 0), (0, 0)))
-    dropped = jnp.sum(areas > 0, axis=1) - jnp.sum(area > 0, axis=1)
-    return keypoints, area, dropped.astype(jnp.int32)
+
+    def pack(rows: Float[Array, "b n *m"]) -> Float[Array, "b p *m"]:
+        kept = jax.vmap(lambda rows, order: rows[order])(rows, order)
+        return jnp.pad(kept, ((0, 0), (0, slots - order.shape[1]), *((0, 0),) * (rows.ndim - 2)))
+
+    persons = {
+        "keypoints": pack(scenes.keypoints),
+        "area": pack(areas),
+        "annotation_area": pack(scenes.area),
+        "corners": pack(augment.box_corners(scenes.boxes)),
+    }
+    dropped = jnp.sum(areas > 0, axis=1) - jnp.sum(persons["area"] > 0, axis=1)
+    return persons, dropped.astype(jnp.int32)

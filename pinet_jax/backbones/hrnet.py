@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
+from ml_collections import ConfigDict
 
 from pinet_jax.backbones.layers import CONV_INITS, BatchNorm, Conv, relu
 from pinet_jax.data import AnyArray
+from pinet_jax.runtime import devices
 
 HEATMAP_STRIDE = 4  # input pixels a pixel of F: the stem's two stride-2 convolutions
 NETWORK_STRIDE = 32  # of the coarsest branch; inputs must be multiples of it
@@ -96,6 +98,21 @@ class HRNet(nn.Module):
             else:
                 new.append(branches[i])
         return new
+
+
+def build(config: ConfigDict) -> HRNet:
+    """The backbone a config describes, its choices checked."""
+    model = config.model
+    return HRNet(
+        width=model.width,
+        stem_width=model.stem_width,
+        bottlenecks=model.bottlenecks,
+        modules=tuple(model.modules),
+        blocks=model.blocks,
+        conv_init=model.conv_init,
+        dtype=jnp.dtype(config.dtype),
+        axis_name=devices.AXIS if config.bn_sync else None,
+    )
 
 
 class ConvBN(nn.Module):

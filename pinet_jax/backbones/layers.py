@@ -46,6 +46,7 @@ class Conv(nn.Module):
     dtype: DTypeLike = jnp.float32
     use_bias: bool = False
     kernel_init: Initializer = RELEASED_CONV_INIT
+    bias_init: Initializer = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: Float[AnyArray, "*b h w c"]) -> Float[Array, "*b h2 w2 f"]:
@@ -59,6 +60,7 @@ class Conv(nn.Module):
             use_bias=self.use_bias,
             dtype=self.dtype,
             kernel_init=self.kernel_init,
+            bias_init=self.bias_init,
             conv_general_dilated=_convolve_for_flax,
             name="conv",
         )(x)

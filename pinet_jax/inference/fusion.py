@@ -12,6 +12,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from pinet_jax.data import AnyArray
+from pinet_jax.methods.dekr import suppression
 
 
 @struct.dataclass
@@ -21,7 +22,8 @@ class People:
     Attributes:
         keypoints: (x, y) in image pixels; 0 where not valid.
         keypoint_scores: r of eq. 11; 0 outside the image and where not valid.
-        scores: mean of a person's keypoint scores; 0 where not valid.
+        scores: mean of a person's keypoint scores, times the OKS that a scoring net predicts
+            where there is one; 0 where not valid.
         valid: whether there is a person.
     """
 
@@ -145,18 +147,58 @@ def join(
         is_leader = valid & (leader == jnp.arange(len(leader)))
         if pose_fusion:
             poses, keypoint_scores = fuse(poses, keypoint_scores, leader)
-        people, rank = _best_first(poses, keypoint_scores, is_leader)
+        people, rank = _best_first(poses, keypoint_scores, keypoint_scores.mean(-1), is_leader)
         person = jnp.zeros_like(rank).at[order].set(jnp.where(valid, rank[leader], -1))
         return people, person
 
     return jax.vmap(one_image)(poses, keypoint_scores, valid)
 
 
+def join_near(
+    poses: Float[Array, "b n k 2"],
+    keypoint_scores: Float[Array, "b n k"],
+    heat: Float[Array, "b n"],
+    valid: Bool[Array, "b n"],
+    distance: float,
+    keypoints: int,
+    max_people: int,
+) -> tuple[People, Int[Array, "b n"]]:
+    """`join` by DEKR's own suppression: the hottest of the poses near each other.
+
+    Args:
+        poses: candidates, (x, y) in image pixels.
+        keypoint_scores: r of their keypoints; their mean is a person's score.
+        heat: mean of the keypoints' own scores, without that of the centre.
+        valid: candidates there are.
+        distance: as of `suppression.near_poses`.
+        keypoints: as of `suppression.near_poses`.
+        max_people: kept an image.
+    """
+
+    def one_image(
+        poses: Array, keypoint_scores: Array, heat: Array, valid: Array
+    ) -> tuple[People, Int[Array, " n"]]:
+        near = suppression.near_poses(poses, distance, keypoints)
+        kept, taken_for = suppression.suppress(near, heat, valid, max_people)
+        people, rank = _best_first(poses, keypoint_scores, keypoint_scores.mean(-1), kept)
+        return people, jnp.where(taken_for < 0, -1, rank[taken_for])
+
+    return jax.vmap(one_image)(poses, keypoint_scores, heat, valid)
+
+
+def rescore(people: People, factors: Float[Array, "b n"]) -> tuple[People, Int[Array, "b n"]]:
+    """The people with their scores times `factors`, and the new place of each."""
+    rows = people.keypoints, people.keypoint_scores, people.scores * factors, people.valid
+    return jax.vmap(_best_first)(*rows)
+
+
 def _best_first(
-    poses: Float[Array, "n k 2"], keypoint_scores: Float[Array, "n k"], valid: Bool[Array, " n"]
+    poses: Float[Array, "n k 2"],
+    keypoint_scores: Float[Array, "n k"],
+    scores: Float[Array, " n"],
+    valid: Bool[Array, " n"],
 ) -> tuple[People, Int[Array, " n"]]:
     """The people by falling score, and the place of each row among them."""
-    scores = keypoint_scores.mean(-1)
     order = jnp.argsort(jnp.where(valid, -scores, jnp.inf))
     valid = valid[order]
     people = People(

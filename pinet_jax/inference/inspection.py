@@ -54,7 +54,7 @@ class Inspector:
         @jax.jit
         def run(variables, images, to_image):
             seen = method.inspect(model, variables, images, to_image, config)
-            return seen, *join_people(seen.candidates, config)
+            return seen, *join_people(seen.candidates, variables, config)
 
         self._run = run
 

@@ -69,10 +69,11 @@ class Predictor:
         """The predictor of a trained model.
 
         Args:
-            path: a workdir or one of its checkpoints.
+            path: a workdir, one of its checkpoints, or a file of released weights of any of
+                the methods.
 
         Raises:
-            UserError: there is no checkpoint, or it is damaged.
+            UserError: there is no checkpoint, it is damaged, or the file is of no known method.
         """
 
         return cls(*reading.load_variables(path))

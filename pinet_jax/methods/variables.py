@@ -12,6 +12,7 @@ from pinet_jax.errors import UserError
 
 Variables = Mapping[str, Any]  # {"params": tree, "batch_stats": tree}
 
+KINDS = ("params", "batch_stats")  # that every network has
 _IMAGES = (1, 64, 64, 3)  # any that the network can see
 
 
@@ -20,7 +21,7 @@ def init(model: nn.Module, seed: int) -> dict[str, Any]:
     # A program of a thousand threefry generators would compile for half a minute.
     key = jax.random.key(seed, impl="rbg")
     variables = jax.jit(functools.partial(model.init, method="init_all"))(key, jnp.zeros(_IMAGES))
-    return {kind: variables[kind] for kind in ("params", "batch_stats")}
+    return {kind: variables[kind] for kind in KINDS}
 
 
 def shapes(model: nn.Module) -> dict[str, Any]:

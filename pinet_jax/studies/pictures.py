@@ -12,7 +12,7 @@ from pinet_jax.visualize.canvas import RgbImage
 
 Known = Mapping[str, RowScores]  # by the row's name
 
-IN_FIG_5 = ("center", "part-large", "full")  # the methods whose AP by crowding is drawn
+IN_FIG_5 = ("center", "dekr", "part-large", "full")  # the methods whose AP by crowding is drawn
 PAPER, OURS = "#bbbbbb", "#4477aa"
 LINES = ("#4477aa", "#ee6677", "#228833", "#ccbb44")
 

@@ -22,6 +22,13 @@ TRAININGS: Mapping[str, Overrides] = {  # in the order of the claims
     "none": {"model.partition": "part-large", "model.graph": "none"},
     "part-small": {"model.partition": "part-small", "model.refinement": False},
     "keypoint": {"model.partition": "keypoint", "model.refinement": False},
+    "dekr": {  # with its own targets, in proportion to the small maps and network
+        "model.method": "dekr",
+        "model.keypoint_channels": 6,
+        "targets.center_sigma": 2.0,
+        "targets.square_radius": 3,
+        "losses.offset_weight": 0.5,  # its weights are smaller, by the diagonal of a box
+    },
 }
 
 
@@ -65,6 +72,8 @@ ROWS = (
     Row("part-small+PF", "part-small + PF", "part-small", True, _NONE, ""),
     Row("keypoint", "keypoint", "keypoint", False, (40.8, 59.0, 45.7), "1b"),
     Row("keypoint+PF", "keypoint + PF", "keypoint", True, _NONE, ""),
+    Row("dekr", "DEKR", "dekr", False, (52.2, 69.9, 56.6), "1d 2"),
+    Row("dekr+PF", "DEKR + PF", "dekr", True, (53.0, None, None), "1d"),
 )
 _BY_NAME = {row.name: row for row in ROWS}
 
@@ -103,6 +112,8 @@ CLAIMS = (
     Claim("a dynamic graph beats a static one", "full", "static", OPEN),
     Claim("large parts beat small ones", "part-large", "part-small", OPEN),
     Claim("large parts beat single keypoints", "part-large", "keypoint", OPEN),
+    Claim("DEKR beats SPM", "dekr", "center", OPEN),
+    Claim("fusion helps DEKR", "dekr+PF", "dekr", OPEN, at_least=True),
 )
 
 

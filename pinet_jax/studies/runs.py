@@ -138,7 +138,7 @@ def _finder(config: ConfigDict) -> Callable[..., dict[bool, People]]:
 
     def both(variables: Mapping[str, Any], images: tuple, to_image: jax.Array) -> dict:
         found = method.find_candidates(model, variables, images, to_image, config)
-        return {fused: join_people(found, settings[fused])[0] for fused in FUSED}
+        return {fused: join_people(found, variables, settings[fused])[0] for fused in FUSED}
 
     @jax.jit
     def find(variables: Mapping[str, Any], images: tuple, to_image: jax.Array) -> dict:

@@ -21,7 +21,7 @@ def first_state(
     fresh = functools.partial(create_state, model, optimizer, config.seed)
     if saved.latest_step() is None:
         state = fresh()
-        return load_initial(state, config.train.init_from) if config.train.init_from else state
+        return load_initial(state, config) if config.train.init_from else state
     state = saved.restore(jax.eval_shape(fresh))
     step = int(state.step)
     check_position(saved.position(step), position(config, num_examples, step), saved.workdir)
@@ -65,16 +65,17 @@ def check_position(saved: dict[str, int], wanted: dict[str, int], workdir: files
             )
 
 
-def load_initial(state: TrainState, path: str) -> TrainState:
-    """A fresh `state` with the weights of a checkpoint; step and moments stay fresh.
+def load_initial(state: TrainState, config: ConfigDict) -> TrainState:
+    """A fresh `state` with the weights of config.train.init_from; step and moments stay fresh.
 
-    Args:
-        path: a checkpoint of the whole model or of its backbone alone.
+    That is a checkpoint or a released file, of the whole model or of its backbone alone.
 
     Raises:
         UserError: there is none, or it is of another model.
     """
-    variables = reading.load_variables(path)[1]
+    path = config.train.init_from
+    variables = reading.load_newest(path, config)[2]
+    variables = {kind: variables[kind] for kind in reading.VARIABLES}  # without a scoring net
     fresh = {"params": dict(state.params), "batch_stats": dict(state.batch_stats)}
     parts = ["backbone"] if set(variables["params"]) == {"backbone"} else list(fresh["params"])
     wanted = {kind: {p: tree[p] for p in parts if p in tree} for kind, tree in fresh.items()}

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from pinet_jax import methods
 from pinet_jax.backbones.hrnet import normalise
 from pinet_jax.data import AnyArray
+from pinet_jax.methods.randomness import image_keys
 from pinet_jax.methods.variables import init
 from pinet_jax.runtime import devices
 
@@ -96,6 +97,9 @@ def train_step(
     linear in the batch statistics, so this equals averaging them once before saving.
     """
     method, accumulation = methods.of(config), config.train.accumulation
+    share = len(batch["image"])
+    numbers = jax.lax.axis_index(devices.AXIS) * share + jnp.arange(share)
+    batch = batch | {"key": image_keys(config.seed, state.step, numbers)}
     parts = jax.tree.map(lambda x: x.reshape(accumulation, -1, *x.shape[1:]), batch)
     targets = _each(parts, lambda part: method.targets_of(model, part, config))
     counts = _sum_over(targets, lambda targets: method.count_batch(model, targets, config))

@@ -2,8 +2,8 @@
 
 A row is a sample. Its panels are the input with the labelled people; the keypoint heatmaps;
 the part heatmaps with the part centres; and for each part the pixels that regress a pose, with
-lines to the keypoints that their offsets point at. Coordinates are input pixels: map pixel
-(i, j) is drawn about input pixel (4i, 4j).
+lines to the keypoints that their offsets point at, or the heatmaps of one person each.
+Coordinates are input pixels: map pixel (i, j) is drawn about input pixel (4i, 4j).
 """
 
 import colorsys
@@ -19,8 +19,9 @@ from ml_collections import ConfigDict
 from pinet_jax import methods, skeletons, visualize
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.config import with_fields
-from pinet_jax.data import Data
+from pinet_jax.data import HOST_KEYS, Data
 from pinet_jax.errors import UserError
+from pinet_jax.methods.randomness import image_keys
 from pinet_jax.methods.shown_targets import ShownTargets
 from pinet_jax.visualize import figures
 
@@ -80,14 +81,19 @@ def samples(batch: Mapping[str, np.ndarray], config: ConfigDict) -> list[Sample]
         )
     show = jax.jit(functools.partial(method.show_targets, config=config))
     rows = len(batch["image"])
-    return [_sample({k: np.asarray(v[i]) for k, v in batch.items()}, show) for i in range(rows)]
+    keys = image_keys(config.seed, 0, np.arange(rows))  # as of a training's first step
+    return [
+        _sample({k: np.asarray(v[i]) for k, v in batch.items()}, keys[i], show) for i in range(rows)
+    ]
 
 
-def _sample(example: Mapping[str, np.ndarray], show: Callable) -> Sample:
+def _sample(example: Mapping[str, np.ndarray], key: jax.Array, show: Callable) -> Sample:
     # One at a time: offset maps of many would fill the memory.
-    batch = {name: example[name][None] for name in ("keypoints", "area", "region_mask")}
-    targets = jax.tree.map(lambda x: np.asarray(x[0]), show(batch))
+    batch = {name: example[name][None] for name in example if name not in HOST_KEYS}
+    targets = jax.tree.map(lambda x: np.asarray(x[0]), show(batch | {"key": key[None]}))
     persons = example["area"] > 0
+    if targets.person_heatmaps is not None:
+        targets = targets.replace(person_heatmaps=targets.person_heatmaps[persons])
     return Sample(
         image=example["image"],
         keypoints=example["keypoints"][persons],
@@ -145,6 +151,9 @@ def picture(
         _draw_input(panels[0], sample, skeleton)
         _draw_keypoint_heatmaps(panels[1], sample)
         _draw_part_heatmaps(panels[2], sample)
+        if sample.targets.person_heatmaps is not None:
+            _draw_persons(panels[3], sample)
+            continue
         for s, part in enumerate(parts):
             _draw_offsets(panels[3 + s], sample, s, [skeleton.keypoints[k] for k in part])
     return figures.rendered(figure)
@@ -169,6 +178,18 @@ def _draw_part_heatmaps(axes, sample: Sample) -> None:
         x, y, v = sample.targets.centers[:, s].T
         axes.scatter(x[v > 0], y[v > 0], s=70, marker="+", color="white", linewidths=2.6)
         axes.scatter(x[v > 0], y[v > 0], s=50, marker="+", color=color, linewidths=1.2)
+
+
+def _draw_persons(axes, sample: Sample) -> None:
+    """The heatmaps of one person alone in the person's colour, a cross where it is read."""
+    _panel(axes, _dimmed(sample.image), sample, "heatmaps of one person each, + where it is read")
+    targets = sample.targets
+    for person in np.flatnonzero(targets.centers[:, 0, 2]):
+        color = np.array(visualize.person_color(person)) / 255
+        _overlay(axes, sample, color, targets.person_heatmaps[person])
+        x, y, _ = targets.centers[person, 0]
+        axes.scatter(x, y, s=70, marker="+", color="white", linewidths=2.6)
+        axes.scatter(x, y, s=50, marker="+", color=color, linewidths=1.2)
 
 
 def _draw_offsets(axes, sample: Sample, s: int, names: Sequence[str]) -> None:

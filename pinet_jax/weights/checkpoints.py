@@ -205,20 +205,27 @@ def save_variables(
     Args:
         path: a folder, absent or empty.
         config: of the model.
-        variables: {"params", "batch_stats"}, of the model or of its backbone alone.
+        variables: {"params", "batch_stats"}, of the model or of its backbone alone; a scoring
+            net may be beside them.
 
     Raises:
         UserError: the folder holds something, or cannot be written to.
     """
-    folder = files.make_folder(path)
-    if any(folder.iterdir()):
-        raise UserError(f"The folder '{folder}' is not empty: name another one.")
+    folder = check_new_checkpoint(path)
     items = ocp.args.Composite(
         variables=ocp.args.PyTreeSave(jax.tree.map(np.asarray, dict(variables))),
         config=ocp.args.JsonSave(config.to_dict()),
     )
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         checkpointer.save(folder, args=items, force=True)
+
+
+def check_new_checkpoint(path: str | os.PathLike) -> files.Path:
+    """The folder, made if absent; UserError if it holds something or cannot be written to."""
+    folder = files.make_folder(path)
+    if any(folder.iterdir()):
+        raise UserError(f"The folder '{folder}' is not empty: name another one.")
+    return folder
 
 
 def save_state(

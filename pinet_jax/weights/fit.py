@@ -1,4 +1,4 @@
-"""Do weights fit a config? If not: where they differ and which config would fit."""
+"""Which config weights are of; where they differ from another, and which would fit."""
 
 import itertools
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from pinet_jax import methods
 from pinet_jax.backbones import released as hrnet
 from pinet_jax.backbones.released import Shapes
-from pinet_jax.config import CONFIG_DIR, load_config
+from pinet_jax.config import load_config, shipped, with_fields
 from pinet_jax.errors import UserError
 
 LISTED = 30  # entries that an error names, at most
@@ -45,27 +45,79 @@ def advice(given: Shapes, config: ConfigDict) -> str:
     """A sentence that says which shipped config and which overrides would fit."""
     fields = model_fields(given, config)
     if not fields:
-        return "They are of another kind of network: give weights of PINet or HRNet."
-    changes = {f: v for f, v in fields.items() if _value(config, f) != v}
+        return f"They are of another kind of network: give weights of {_known()} or HRNet."
+    changes = {f: fields[f] for f in _differences(config, fields)}
     if not changes:
         return "No config fits better: the file itself is damaged or of another kind of network."
     flags = " ".join(f"--config.{f}={_flag(v)}" for f, v in changes.items())
-    shipped = [name for name in _shipped() if _describes(load_config(name), fields)]
-    if not shipped:
+    fitting = [name for name in shipped() if not _differences(load_config(name), fields)]
+    if not fitting:
         return f"No shipped config has this model: add {flags}."
-    return f"Use configs/{', configs/'.join(f'{name}.py' for name in shipped)}, or add {flags}."
+    return f"Use configs/{', configs/'.join(f'{name}.py' for name in fitting)}, or add {flags}."
+
+
+def method_of(given: Iterable[str]) -> str | None:
+    """The first method whose heads are among these names of entries; None for none."""
+    given = tuple(given)
+    for method in methods.NAMES:
+        heads = methods.named(method).released.HEADS
+        if any(name.startswith(heads) for name in given):
+            return method
+    return None
+
+
+def config_of(given: Shapes, file_name: str) -> ConfigDict:
+    """The config of a released model, locked: the shipped one of the fewest differences, mended.
+
+    Of models of one size, such as CID's for COCO and OCHuman, the file's name may tell; else
+    it is that of the dataset which the keypoints are named after.
+
+    Args:
+        given: of the weights.
+        file_name: that they were published as.
+
+    Raises:
+        UserError: they are of no method, or of keypoints that none of the skeletons has.
+    """
+    method, base = method_of(given), load_config("base")
+    if method is None:
+        raise UserError(
+            f"these are weights of none of {_known()}: give a released model of one of them, "
+            "or a checkpoint of train.py (a backbone alone is for config.train.init_from)."
+        )
+    fields = model_fields(given, base)
+    if "dataset.skeleton" not in fields:
+        raise UserError(
+            "its keypoints are of no known skeleton: convert it by tools/convert_weights.py, with "
+            "a config that has the skeleton."
+        )
+
+    def rank(config: ConfigDict) -> tuple:
+        dataset = config.dataset.name
+        other_method = config.model.method != fields["model.method"]
+        unnamed = dataset not in file_name.lower()
+        other_keypoints = dataset != config.dataset.skeleton
+        return other_method, len(_differences(config, fields)), unnamed, other_keypoints
+
+    return with_fields(min(map(load_config, shipped()), key=rank), fields)
 
 
 def model_fields(given: Shapes, config: ConfigDict) -> dict[str, Any]:
     """Config fields, dotted, that entries and their shapes give away."""
-    names = methods.of(config).released
+    method = method_of(given)
+    names = methods.named(method or config.model.method).released
     of_backbone = {name.removeprefix(names.BACKBONE): shape for name, shape in given.items()}
-    fields = hrnet.model_fields(of_backbone) | names.model_fields(given, config)
+    of_method = {"model.method": method} | names.model_fields(given, config) if method else {}
+    fields = hrnet.model_fields(of_backbone) | of_method
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _describes(config: ConfigDict, fields: Mapping[str, Any]) -> bool:
-    return all(_value(config, field) == value for field, value in fields.items())
+def _known() -> str:
+    return ", ".join(methods.NAMES)
+
+
+def _differences(config: ConfigDict, fields: Mapping[str, Any]) -> list[str]:
+    return [field for field, value in fields.items() if _value(config, field) != value]
 
 
 def _value(config: ConfigDict, field: str) -> Any:
@@ -75,10 +127,6 @@ def _value(config: ConfigDict, field: str) -> Any:
 
 def _flag(value: Any) -> str:
     return str(value).replace(" ", "")
-
-
-def _shipped() -> list[str]:
-    return sorted(path.stem for path in CONFIG_DIR.glob("[a-z]*.py") if path.stem != "base")
 
 
 def _taking_turns(*groups: Iterable[str]) -> list[str]:

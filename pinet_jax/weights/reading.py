@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from pinet_jax.config import config_from_json
 from pinet_jax.errors import UserError
 from pinet_jax.runtime import files
+from pinet_jax.weights import released_files
 
 Read = TypeVar("Read")
 State = TypeVar("State")
@@ -63,7 +64,8 @@ def newest_readable(
     steps = steps_of(workdir)
     if not steps:
         raise UserError(
-            f"No checkpoint in '{workdir}': give a workdir of train.py or one of its checkpoints."
+            f"No checkpoint in '{workdir}': give a workdir of train.py, one of its checkpoints or "
+            "a file of released weights."
         )
     damaged: list[files.Path] = []
     for step in reversed(steps):
@@ -157,7 +159,8 @@ def load_variables(path: str | os.PathLike) -> tuple[ConfigDict, Variables]:
 
     Args:
         path: a workdir (its newest readable checkpoint is read), WORKDIR/best for the one of
-            the highest AP, one checkpoint's step folder, or what `save_variables` wrote.
+            the highest AP, one checkpoint's step folder, what `save_variables` wrote, or a
+            file of released weights.
 
     Returns:
         The config, locked, and {"params", "batch_stats"} as NumPy arrays.
@@ -166,6 +169,8 @@ def load_variables(path: str | os.PathLike) -> tuple[ConfigDict, Variables]:
         UserError: there is no checkpoint.
         DamagedCheckpoint: it is damaged, or all of the workdir's are.
     """
+    if released_files.is_one(path):
+        return released_files.read(path)
     path = files.to_path(path)
     if (path / "variables").is_dir():
         return _read_variables(path)
@@ -175,8 +180,15 @@ def load_variables(path: str | os.PathLike) -> tuple[ConfigDict, Variables]:
     return newest_readable(path, _read_variables)[0]
 
 
-def load_newest(path: str | os.PathLike) -> tuple[str, ConfigDict, Variables]:
-    """`load_variables` with the name of the checkpoint that was read, for people to read."""
+def load_newest(path: str | os.PathLike, config: ConfigDict) -> tuple[str, ConfigDict, Variables]:
+    """`load_variables` with the name of the checkpoint that was read, for people to read.
+
+    Args:
+        path: as of `load_variables`.
+        config: which a file of released weights, that carries none, must fit.
+    """
+    if released_files.is_one(path):
+        return str(path), *released_files.read(path, config)
 
     def read(folder: files.Path) -> tuple[str, ConfigDict, Variables]:
         step = f" (step {folder.name})" if folder.name.isdigit() else ""
@@ -246,4 +258,5 @@ def named_leaves(state: Any) -> dict[tuple[str, ...], Any]:
 def _read_variables(folder: files.Path) -> tuple[ConfigDict, Variables]:
     config = config_from_json(read_item(folder, "config"), folder)
     variables = read_item(folder, "variables")
-    return config, {name: variables.get(name, {}) for name in VARIABLES}
+    # Besides, there may be a scoring net.
+    return config, {name: {} for name in VARIABLES} | variables

@@ -19,6 +19,7 @@ StateDict = dict[str, np.ndarray]
 
 SAFETENSORS = ".safetensors"
 PICKLED = (".pth", ".pt", ".tar", ".bin")  # ".tar" ends ".pth.tar", which is no tar file
+SUFFIXES = (SAFETENSORS, *PICKLED)
 WRAPPER = "state_dict"  # key under which training programs keep the weights
 DATA_PARALLEL = "module."  # what PyTorch's DataParallel puts before each name
 
@@ -61,8 +62,8 @@ def unwrap(loaded: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kind(path: pathlib.Path) -> str:
-    if path.suffix not in (SAFETENSORS, *PICKLED):
-        known = ", ".join((SAFETENSORS, *PICKLED))
+    if path.suffix not in SUFFIXES:
+        known = ", ".join(SUFFIXES)
         raise UserError(f"'{path}' is no weights file by its name: it must end in one of {known}.")
     return path.suffix
 

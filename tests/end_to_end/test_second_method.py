@@ -86,13 +86,13 @@ def test_choices_that_are_not_its_own_are_refused():
         methods.of(tiny.config(**(SPM | {"model.refinement": True}))).build(
             tiny.config(**(SPM | {"model.refinement": True}))
         )
-    with pytest.raises(UserError, match="no method 'openpose'; use one of pinet, spm"):
+    with pytest.raises(UserError, match="no method 'openpose'; use one of pinet, spm, dekr, cid"):
         methods.of(tiny.config(**{"model.method": "openpose"}))
 
 
 @pytest.mark.parametrize("name", methods.NAMES)
 def test_every_method_has_the_names(name):
-    wanted = ("build", "parts", "check", "targets_of", "count_batch", "train_loss")
-    wanted += ("find_candidates", "inspect", "network_cost", "released")
+    wanted = ("build", "parts", "check", "person_area", "targets_of", "count_batch", "train_loss")
+    wanted += ("find_candidates", "inspect", "network_cost", "counted_for", "released")
     method = methods.named(name)
     assert not [name for name in wanted if not hasattr(method, name)]

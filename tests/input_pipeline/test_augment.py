@@ -174,24 +174,39 @@ def test_slots_go_to_the_largest_visible_persons():
     places = [(5, 5), (-1, 5), (9, 9), (0, 0), (SIZE, 3)]
     keypoints = np.concatenate([one_keypoint(*place) for place in places])
     area = np.array([1.0, 9.0, 3.0, 2.0, 8.0], np.float32)
-    padded, padded_area, dropped = augment.pad_persons(keypoints, area, SIZE, 2)
-    np.testing.assert_array_equal(padded[:, 0, 0], [9, 0])
-    np.testing.assert_array_equal(padded_area, [3, 2])
+    persons = {
+        "keypoints": keypoints,
+        "area": area,
+        "corners": area[:, None, None] * np.ones((4, 2)),
+    }
+    padded, dropped = augment.pad_persons(persons, SIZE, 2)
+    np.testing.assert_array_equal(padded["keypoints"][:, 0, 0], [9, 0])
+    np.testing.assert_array_equal(padded["area"], [3, 2])
+    np.testing.assert_array_equal(padded["corners"][:, 3, 1], [3, 2])
     assert dropped == 1
 
-    padded, padded_area, dropped = augment.pad_persons(keypoints, area, SIZE, 5)
-    np.testing.assert_array_equal(padded_area, [3, 2, 1, 0, 0])
-    np.testing.assert_array_equal(padded[3:], 0)
+    padded, dropped = augment.pad_persons(persons, SIZE, 5)
+    np.testing.assert_array_equal(padded["area"], [3, 2, 1, 0, 0])
+    np.testing.assert_array_equal(padded["keypoints"][3:], 0)
     assert dropped == 0
 
 
 def test_an_empty_image_has_empty_slots():
-    padded, area, dropped = augment.pad_persons(
-        np.zeros((0, 17, 3), np.float32), np.zeros(0, np.float32), SIZE, 4
-    )
-    assert padded.shape == (4, 17, 3)
-    assert not area.any()
+    nobody = {"keypoints": np.zeros((0, 17, 3), np.float32), "area": np.zeros(0, np.float32)}
+    padded, dropped = augment.pad_persons(nobody, SIZE, 4)
+    assert padded["keypoints"].shape == (4, 17, 3)
+    assert not padded["area"].any()
     assert dropped == 0
+
+
+def test_the_corners_of_a_box_turn_with_the_crop():
+    corners = augment.box_corners(np.array([[10.0, 20.0, 4.0, 6.0]]))
+    np.testing.assert_array_equal(corners[0], [[10, 20], [14, 20], [10, 26], [14, 26]])
+    crop = augment.Augmentation(20.0, 1.1, (3.0, -4.0), True)
+    matrix = augment.affine(crop, 100, 150, SIZE)
+    moved = augment.apply_to_corners(corners, matrix)
+    for corner, (x, y) in zip(moved[0], corners[0], strict=True):
+        np.testing.assert_allclose(corner, matrix @ [x, y, 1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [(1.0,), (1.0, 1.2, 1.4), (1.5, 0.75), (0.0, 1.0)])
@@ -199,12 +214,6 @@ def test_limits_that_are_no_limits_are_refused(scale):
     config = ConfigDict({"scale": scale})
     with pytest.raises(UserError, match=r"config\.augmentation\.scale"):
         augment.check(config)
-
-
-def test_a_persons_area_is_the_boxs_or_the_segments():
-    boxes, segments = np.array([[3.0, 4.0, 10.0, 20.0]]), np.array([120.0])
-    assert augment.person_area(boxes, segments, "box") == [200]
-    assert augment.person_area(boxes, segments, "segment") == [120]
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (61, 91), (97, 64)])

@@ -51,6 +51,8 @@ def test_batches_keep_the_contract(config):
         "image": ("uint8", (BATCH, SIZE, SIZE, 3)),
         "keypoints": ("float32", (BATCH, SLOTS, 17, 3)),
         "area": ("float32", (BATCH, SLOTS)),
+        "annotation_area": ("float32", (BATCH, SLOTS)),
+        "corners": ("float32", (BATCH, SLOTS, 4, 2)),
         "region_mask": ("bool", (BATCH, SIZE // 4, SIZE // 4)),
         "image_id": ("int64", (BATCH,)),
         "num_dropped": ("int32", (BATCH,)),

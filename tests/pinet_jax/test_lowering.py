@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from pinet_jax import methods
 from pinet_jax.inference.predict import predict
-from pinet_jax.methods.pinet import network
 from pinet_jax.runtime import devices as parallel
 from pinet_jax.training import step as training
 from tests import devices, tiny
@@ -22,10 +22,19 @@ def shapes_of(tree):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
-@pytest.fixture(scope="module")
-def config():
+DEKR = {
+    "model.method": "dekr",
+    "model.keypoint_channels": 4,
+    "eval.suppression": "dekr",
+    "eval.pose_fusion": False,
+}
+
+
+@pytest.fixture(scope="module", params=[{}, DEKR], ids=["pinet", "dekr"])
+def config(request):
     # As on an accelerator.
-    return tiny.config(**{"dtype": "bfloat16", "bn_sync": True, "train.accumulation": 2})
+    fields = {"dtype": "bfloat16", "bn_sync": True, "train.accumulation": 2}
+    return tiny.config(**fields, **request.param)
 
 
 def variables_of(model):
@@ -37,7 +46,7 @@ def variables_of(model):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_train_step(config, kind):
-    model, optimizer = network.build(config), training.make_optimizer(1e-3)
+    model, optimizer = methods.of(config).build(config), training.make_optimizer(1e-3)
     variables = variables_of(model)
     state = training.TrainState(
         step=jax.ShapeDtypeStruct((), jnp.int32),
@@ -53,7 +62,7 @@ def test_train_step(config, kind):
 
 
 def test_predict_step(config):
-    model = network.build(config)
+    model = methods.of(config).build(config)
     images = (jax.ShapeDtypeStruct((2, 64, 128, 3), jnp.uint8),)
     to_image = jax.ShapeDtypeStruct((2, 2, 3), jnp.float32)
     step = functools.partial(predict, model, config=config)

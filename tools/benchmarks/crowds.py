@@ -25,11 +25,15 @@ def batch(
 ) -> dict[str, np.ndarray]:
     """A training batch's device part."""
     points, area = people(rng, images, persons, keypoints, size)
+    low, high = points[..., :2].min(2), points[..., :2].max(2)
+    corners = [np.stack([x[..., 0], y[..., 1]], -1) for y in (low, high) for x in (low, high)]
     side = size // stride
     return {
         "image": rng.integers(0, 256, (images, size, size, 3), np.uint8),
         "keypoints": points,
         "area": area,
+        "annotation_area": area,
+        "corners": np.stack(corners, 2),
         "region_mask": np.ones((images, side, side), bool),
     }
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from input_pipeline.source import Source
+from pinet_jax import methods
 from pinet_jax.evaluation import loop
-from pinet_jax.methods.pinet import network
 from pinet_jax.runtime.tables import aligned
 from tools.benchmarks import crowds
 
@@ -24,7 +24,7 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
         UserError: config.dataset.data_dir holds no such data.
     """
     images = Source(config).num_eval_images()
-    variables = crowds.variables(network.build(config))
+    variables = crowds.variables(methods.of(config).build(config))
     rows = [("batch", "images/s", "peak host MiB")]
     for size in BATCHES:
         config = config.copy_and_resolve_references()

@@ -19,7 +19,7 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
     Raises:
         UserError: config.dataset.data_dir holds no such data.
     """
-    from input_pipeline import augment
+    from input_pipeline import augment, train_data
     from input_pipeline.storage import splits
     from pinet_jax import skeletons
 
@@ -43,13 +43,7 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
             for e, m in pairs
         ],
         "move the persons": lambda: [
-            augment.pad_persons(
-                augment.apply_to_keypoints(e.keypoints, m, flip_order),
-                augment.apply_to_area(augment.person_area(e.bbox, e.area, config.targets.area), m),
-                size,
-                config.dataset.max_persons,
-            )
-            for e, m in pairs
+            train_data.crop_persons(e, config, m, flip_order) for e, m in pairs
         ],
     }
     variants = [timing.Variant(name, run, IMAGES) for name, run in stages.items()]

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from ml_collections import ConfigDict
 
+from pinet_jax import methods
 from pinet_jax.backbones.hrnet import normalise
 from pinet_jax.inference import predict as prediction
-from pinet_jax.methods.pinet import network
 from tools.benchmarks import crowds, timing
 
 BATCHES = (1, 4)
@@ -38,7 +38,7 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
 
 def forward(config: ConfigDict, images: int, size: int) -> timing.Variant:
     """Backbone and heads alone, once."""
-    model = network.build(config)
+    model = methods.of(config).build(config)
     pixels = np.random.default_rng(0).integers(0, 256, (images, size, size, 3), np.uint8)
 
     def run(variables, pixels):
@@ -53,7 +53,7 @@ def predict(
     """The whole prediction; `overrides` are dotted fields of the config."""
     config = config.copy_and_resolve_references()
     config.update_from_flattened_dict(overrides)
-    model = network.build(config)
+    model = methods.of(config).build(config)
     rng = np.random.default_rng(0)
     pixels = tuple(
         rng.integers(0, 256, (images, int(size * s), int(size * s), 3), np.uint8)

@@ -9,11 +9,10 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
-from pinet_jax import skeletons
+from pinet_jax import methods, skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.config import with_fields
 from pinet_jax.inference.predict import predict
-from pinet_jax.methods.pinet import network
 from pinet_jax.methods.variables import init
 from pinet_jax.runtime.tables import aligned
 from pinet_jax.training import step as training
@@ -55,7 +54,7 @@ def _use_cache(folder: str | None) -> None:
 
 
 def _train_step(config: ConfigDict) -> jax.stages.Lowered:
-    model = network.build(config)
+    model = methods.of(config).build(config)
     optimizer = training.make_optimizer(lambda count: config.train.learning_rate)
     state = jax.eval_shape(
         lambda: training.guarded(training.create_state(model, optimizer, config.seed))
@@ -69,7 +68,7 @@ def _train_step(config: ConfigDict) -> jax.stages.Lowered:
 
 
 def _prediction(config: ConfigDict) -> jax.stages.Lowered:
-    model = network.build(config)
+    model = methods.of(config).build(config)
     size = config.eval.input_size
     image = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
     to_image = jax.ShapeDtypeStruct((1, 2, 3), np.float32)

@@ -6,9 +6,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from pinet_jax import skeletons
+from pinet_jax import methods, skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
-from pinet_jax.methods.pinet import network
 from pinet_jax.runtime import devices
 from pinet_jax.training import step as training
 from tools.benchmarks import crowds, targets, timing
@@ -35,7 +34,7 @@ def step(config: ConfigDict, images: int, name: str, dtype: str | None = None) -
     """One training step over all devices, its state donated from run to run."""
     config = config.copy_and_resolve_references()
     config.dtype = dtype or config.dtype
-    model = network.build(config)
+    model = methods.of(config).build(config)
     optimizer = training.make_optimizer(lambda count: config.train.learning_rate)
     weights = crowds.variables(model)
     state = training.TrainState(

@@ -9,7 +9,7 @@ from pinet_jax.methods.pinet.candidates import (
     onnx_maps,
     parts,
 )
-from pinet_jax.methods.pinet.cost import network_cost
+from pinet_jax.methods.pinet.cost import counted_for, network_cost
 from pinet_jax.methods.pinet.losses import count_batch, targets_of, train_loss
 from pinet_jax.methods.pinet.network import PINet, build
-from pinet_jax.methods.pinet.targets import show_targets
+from pinet_jax.methods.pinet.targets import person_area, show_targets

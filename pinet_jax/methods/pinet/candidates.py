@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int32, Shaped, UInt8
 from ml_collections import ConfigDict
@@ -21,6 +22,9 @@ from pinet_jax.methods.pinet.network import PINet
 from pinet_jax.methods.pinet.ppg import Maps
 from pinet_jax.methods.pinet.refinement import join_parts
 from pinet_jax.methods.variables import Variables
+
+MirrorView = Callable[[Float[Array, "b h w 3"], int], Float[Array, "b h w 3"]]
+ReadHeat = Callable[..., Float[Array, "b n k"]]
 
 
 @struct.dataclass
@@ -55,6 +59,11 @@ class Candidates(ScaleCandidates):
 
     keypoint_scores: Float[AnyArray, "*b n k"]
 
+    @property
+    def heat(self) -> Float[AnyArray, "*b n"]:
+        """Mean r_k, so without the part's score; 0 where not valid."""
+        return self.keypoint_scores.mean(-1) / jnp.where(self.valid, self.part_scores, 1)
+
 
 @struct.dataclass
 class Evidence:
@@ -78,7 +87,17 @@ def parts(config: ConfigDict) -> skeletons.Parts:
 
 def check(config: ConfigDict) -> None:
     """UserError if the flip test is on and the mirror image of some part is no part."""
-    mirror_of(config, width=1)
+    mirror_of(config, parts(config), width=1)
+
+
+def mirrored_view(images: Float[Array, "b h w 3"], shift: int) -> Float[Array, "b h w 3"]:
+    """Mirrored images moved left by `shift` pixels, zeros coming in from the right.
+
+    Released weights expect the shift: it makes up for strided convolutions not being
+    symmetric.
+    """
+    mirrored = images[:, :, ::-1]
+    return jnp.pad(mirrored[:, :, shift:], ((0, 0), (0, 0), (0, shift), (0, 0)))
 
 
 def find_candidates(
@@ -93,39 +112,50 @@ def find_candidates(
 
 
 def inspect(
-    model: PINet,
+    model: nn.Module,
     variables: Variables,
     images: tuple[UInt8[Array, "b _ _ 3"], ...],
     to_image: Float[Array, "b 2 3"],
     config: ConfigDict,
+    mirror_view: MirrorView = mirrored_view,
+    read_heat: ReadHeat = keypoint_scores,
 ) -> Evidence:
     """All scored poses before suppression, with the maps they were read from.
 
     Args:
-        model: as built from the config.
+        model: PINet, or another with its maps, as built from the config.
         variables: {"params", "batch_stats"}.
         images: network inputs, one array a scale of config.eval.scales.
         to_image: affine maps from network-input pixels of scale 1 to image pixels.
         config: its `eval` part says how.
+        mirror_view: gives the mirrored view, as `mirrored_view` does.
+        read_heat: gives r_k, as `keypoint_scores` does.
     """
     scales = tuple(config.eval.scales)
     heatmaps, part_heatmaps, found = zip(
-        *(one_scale(model, variables, normalise(image), config) for image in images), strict=True
+        *(one_scale(model, variables, normalise(i), config, mirror_view) for i in images),
+        strict=True,
     )
-    found = _comparable(found, scales, config.eval.scale_decrease)
+    found = comparable(found, scales, config.eval.scale_decrease)
     found = [
         _move(f, lambda p, s=s: p * HEATMAP_STRIDE / s) for f, s in zip(found, scales, strict=True)
     ]
+    largest_first = sorted(range(len(scales)), key=lambda number: -scales[number])
+    found = [found[number] for number in largest_first]
     found = jax.tree.map(lambda *arrays: jnp.concatenate(arrays, 1), *found)
     size = tuple(round(side / scales[0]) for side in images[0].shape[1:3])
-    r_k = keypoint_scores(heatmaps, scales, found.poses, size)
-    found = _move(found, lambda p: _apply_affine(to_image, p))
+    r_k = read_heat(heatmaps, scales, found.poses, size)
+    found = _move(found, lambda p: apply_affine(to_image, p))
     scored = Candidates(keypoint_scores=r_k * found.part_scores[..., None], **vars(found))
     return Evidence(heatmaps, part_heatmaps, scored)
 
 
 def one_scale(
-    model: PINet, variables: Variables, images: Float[Array, "b h w 3"], config: ConfigDict
+    model: nn.Module,
+    variables: Variables,
+    images: Float[Array, "b h w 3"],
+    config: ConfigDict,
+    mirror_view: MirrorView = mirrored_view,
 ) -> tuple[Float[Array, "b h4 w4 k"], Float[Array, "b h4 w4 s"], ScaleCandidates]:
     """Keypoint heatmaps, part heatmaps and candidates of normalised images of one scale.
 
@@ -134,14 +164,14 @@ def one_scale(
     at these, and the two versions of a pose are averaged. What is a left part in one
     view is a right one in the other.
     """
-    maps = view_maps(model, variables, images, config)
-    heatmaps, part_heatmaps = score_maps(maps, config)
+    maps = view_maps(model, variables, images, config, mirror_view)
+    heatmaps, part_heatmaps = score_maps(maps, config, model.parts)
     settings = config.eval
     window = peak_window(
         *part_heatmaps.shape[1:3], settings.peak_windows, settings.peak_window_sides
     )
     peaks = find_peaks(part_heatmaps, settings.max_peaks, settings.peak_threshold, window)
-    mirror = mirror_of(config, heatmaps.shape[2])
+    mirror = mirror_of(config, model.parts, heatmaps.shape[2])
     centers = _both_views(peaks.centers, mirror, Mirror.centers)
     valid = _both_views(peaks.valid, mirror, Mirror.of_parts)
     proposals, poses = (
@@ -164,19 +194,23 @@ def one_scale(
 
 
 def view_maps(
-    model: PINet, variables: Variables, images: Float[Array, "b h w 3"], config: ConfigDict
+    model: nn.Module,
+    variables: Variables,
+    images: Float[Array, "b h w 3"],
+    config: ConfigDict,
+    mirror_view: MirrorView = mirrored_view,
 ) -> Maps:
     """Maps of normalised images and, with the flip test, of the mirrored ones after them."""
     if config.eval.flip:
-        images = jnp.concatenate([images, mirrored_view(images, config.eval.flip_shift)])
+        images = jnp.concatenate([images, mirror_view(images, config.eval.flip_shift)])
     return model.apply(variables, images, train=False)
 
 
 def score_maps(
-    maps: Maps, config: ConfigDict
+    maps: Maps, config: ConfigDict, parts: skeletons.Parts
 ) -> tuple[Float[Array, "b h w k"], Float[Array, "b h w s"]]:
     """H and P, averaged over the views that `view_maps` gives."""
-    mirror = mirror_of(config, maps.part_heatmaps.shape[2])
+    mirror = mirror_of(config, parts, maps.part_heatmaps.shape[2])
     return (
         _average_views(maps.keypoint_heatmaps, mirror, Mirror.keypoint_maps),
         _average_views(maps.part_heatmaps, mirror, Mirror.part_maps),
@@ -222,12 +256,12 @@ class Mirror(NamedTuple):
         return jnp.stack([self.width - 1 - points[..., 0], points[..., 1]], -1)
 
 
-def mirror_of(config: ConfigDict, width: int) -> Mirror | None:
+def mirror_of(config: ConfigDict, parts: skeletons.Parts, width: int) -> Mirror | None:
     """How the flip test mirrors maps of `width` pixels; None without the test."""
     if not config.eval.flip:
         return None
     skeleton = skeletons.of(config)
-    orders = skeleton.flip_order, skeleton.part_flip_order(parts(config))
+    orders = skeleton.flip_order, skeleton.part_flip_order(parts)
     return Mirror(*(np.array(order, np.int32) for order in orders), width)
 
 
@@ -245,7 +279,7 @@ def _average_views(x: Array, mirror: Mirror | None, mirrored: Callable[[Mirror, 
 
 
 def _propose(
-    model: PINet,
+    model: nn.Module,
     variables: Variables,
     maps: Maps,
     centers: Int32[Array, "b s p 2"],
@@ -253,6 +287,8 @@ def _propose(
 ) -> tuple[Float[Array, "b s p k 2"], Float[Array, "b s p k 2"]]:
     """The poses proposed at part centres, and the same refined."""
     proposals = read_poses(maps.offsets, centers)
+    if not model.refinement:
+        return proposals, proposals
     delta = model.apply(
         variables,
         maps.features,
@@ -265,17 +301,7 @@ def _propose(
     return proposals, proposals - delta.reshape(proposals.shape)
 
 
-def mirrored_view(images: Float[Array, "b h w 3"], shift: int) -> Float[Array, "b h w 3"]:
-    """Mirrored images moved left by `shift` pixels, zeros coming in from the right.
-
-    Released weights expect the shift: it makes up for strided convolutions not being
-    symmetric.
-    """
-    mirrored = images[:, :, ::-1]
-    return jnp.pad(mirrored[:, :, shift:], ((0, 0), (0, 0), (0, shift), (0, 0)))
-
-
-def _comparable(
+def comparable(
     found: Sequence[ScaleCandidates], scales: tuple[float, ...], decrease: float
 ) -> list[ScaleCandidates]:
     """Part scores of each scale, their largest brought to the largest of scale 1.
@@ -300,7 +326,8 @@ def _move(found: ScaleCandidates, move: Callable[[Array], Array]) -> ScaleCandid
     )
 
 
-def _apply_affine(affine: Float[Array, "b 2 3"], points: Float[Array, "b *n 2"]) -> Array:
+def apply_affine(affine: Float[Array, "b 2 3"], points: Float[Array, "b *n 2"]) -> Array:
+    """The points of each image in another frame."""
     # No matrix product: accelerators would round coordinates to bfloat16.
     affine = affine.reshape(-1, *(1,) * (points.ndim - 2), 2, 3)
     return (affine[..., :2] * points[..., None, :]).sum(-1) + affine[..., 2]
@@ -311,7 +338,7 @@ def onnx_maps(
 ) -> tuple[Array, Array, Array, Array]:
     """H and P of images, then offsets and features of their views, for export/pinet_onnx.py."""
     maps = view_maps(model, variables, normalise(images), config)
-    return *score_maps(maps, config), maps.offsets, maps.features
+    return *score_maps(maps, config, model.parts), maps.offsets, maps.features
 
 
 def onnx_delta(

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
-from pinet_jax.backbones.hrnet import HRNet
+from pinet_jax.backbones import hrnet
 from pinet_jax.config import check_choices
 from pinet_jax.data import AnyArray
 from pinet_jax.methods.pinet.ppg import PPG, Maps
@@ -90,16 +90,7 @@ def build(config: ConfigDict) -> PINet:
     axis_name = devices.AXIS if config.bn_sync else None
     refiner = PR(skeleton.num_keypoints, skeleton.limbs, model.graph, model.graph_layers, axis_name)
     return PINet(
-        backbone=HRNet(
-            width=model.width,
-            stem_width=model.stem_width,
-            bottlenecks=model.bottlenecks,
-            modules=tuple(model.modules),
-            blocks=model.blocks,
-            conv_init=model.conv_init,
-            dtype=jnp.dtype(config.dtype),
-            axis_name=axis_name,
-        ),
+        backbone=hrnet.build(config),
         num_keypoints=skeleton.num_keypoints,
         parts=skeleton.parts(model.partition),
         refiner=refiner if model.refinement else None,

@@ -26,6 +26,7 @@ MODULES = (  # module path, joined by "/" -> released prefix of its conv and its
 )
 LEAVES = {"refiner/adjacency": "pr.adj"}
 CONV1D = ("refiner",)  # whose dense layers are convolutions of width 1 there
+CONSTANTS: dict = {}  # ending of a name -> that of a constant which the files have beside it
 
 
 def model_fields(given: Shapes, config: ConfigDict) -> dict[str, Any]:
@@ -33,18 +34,19 @@ def model_fields(given: Shapes, config: ConfigDict) -> dict[str, Any]:
 
     Where several partitions have as many parts, it is the config's own or the first.
     """
-    num_keypoints = outputs(given, "ppg.heatmap_head.weight")
     num_parts = outputs(given, "ppg.detkptmap_head.weight")
-    likely = (skeletons.COCO, skeletons.CROWDPOSE, skeletons.of(config))  # the config's wins
-    skeleton = {known.num_keypoints: known for known in likely}.get(num_keypoints)
+    skeleton = skeletons.with_keypoints(outputs(given, "ppg.heatmap_head.weight"), config)
     if skeleton is None:
         return {}
     partitions = [n for n, parts in skeleton.partitions.items() if len(parts) == num_parts]
     partitions.sort(key=lambda name: name != config.model.partition)
+    partition = partitions[0] if partitions else None
+    refinement = any(name.startswith("pr.") for name in given)
     return {
+        "model.method": "spm" if partition == "center" and not refinement else "pinet",
         "dataset.skeleton": skeleton.name,
-        "model.partition": partitions[0] if partitions else None,
-        "model.refinement": any(name.startswith("pr.") for name in given),
+        "model.partition": partition,
+        "model.refinement": refinement,
         "model.graph": "dynamic" if "pr.adj" in given else None,
         "model.graph_layers": count(given, r"pr\.gconv_layers\.(\d+)\."),
     }

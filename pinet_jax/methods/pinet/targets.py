@@ -49,6 +49,28 @@ def is_released(convention: str) -> bool:
     return convention == "released"
 
 
+def person_area(
+    keypoints: Float[AnyArray, "*n k 3"],
+    boxes: Float[AnyArray, "*n 4"],
+    segments: Float[AnyArray, "*n"],
+    kind: str,
+) -> Float[AnyArray, "*n"]:
+    """The area that people are trained by: NumPy or JAX arrays, image pixels squared.
+
+    It decides who is too small for targets, who owns a contested pixel, and the weights of
+    the offsets (PINet eq. 8). Scores have areas of their own.
+
+    Args:
+        keypoints: x, y in image pixels and v; they do not matter here.
+        boxes: x, y, width, height.
+        segments: the annotations' own areas.
+        kind: config.targets.area: "box", or "released", takes width x height, as the released
+            code does, "segment" the annotation's own.
+    """
+    del keypoints
+    return segments if kind == "segment" else boxes[..., 2] * boxes[..., 3]
+
+
 def render_targets(
     keypoints: Float[AnyArray, "b p k 3"],
     area: Float[AnyArray, "b p"],
@@ -68,14 +90,36 @@ def render_targets(
         parts: keypoint indices of each part.
         config: `config.targets`.
     """
-    area, region_mask = jnp.asarray(area), jnp.asarray(region_mask)
-    size = region_mask.shape[1:]
-    keypoints = keypoints / jnp.array([HEATMAP_STRIDE, HEATMAP_STRIDE, 1.0])
-    centers = _drop_outside(part_centers(keypoints, area, parts, config), size)
-    keypoints = _drop_outside(_label_where(keypoints, area > 0), size)
+    keypoints, area, region_mask = map(jnp.asarray, (keypoints, area, region_mask))
+    centers = part_centers(keypoints, area, parts, config)
+    return render(keypoints, centers, area, region_mask, config, config.sigma)
 
-    keypoint_heatmaps = _heatmaps(keypoints, size, config)
-    part_heatmaps = _heatmaps(centers, size, config)
+
+def render(
+    keypoints: Float[Array, "b p k 3"],
+    centers: Float[Array, "b p s 3"],
+    area: Float[Array, "b p"],
+    region_mask: Bool[Array, "b h w"],
+    config: ConfigDict,
+    center_sigma: float,
+) -> Targets:
+    """Renders the targets of people with these centres.
+
+    Args:
+        keypoints: as of `render_targets`.
+        centers: x, y in input pixels and v, which is positive where there is a centre.
+        area: as of `render_targets`.
+        region_mask: as of `render_targets`.
+        config: `config.targets`.
+        center_sigma: of the centres' Gaussians, heatmap pixels.
+    """
+    size = region_mask.shape[1:]
+    to_map = jnp.array([HEATMAP_STRIDE, HEATMAP_STRIDE, 1.0])
+    centers = _drop_outside(centers / to_map, size)
+    keypoints = _drop_outside(_label_where(keypoints / to_map, area > 0), size)
+
+    keypoint_heatmaps = _heatmaps(keypoints, size, config, config.sigma)
+    part_heatmaps = _heatmaps(centers, size, config, center_sigma)
     owner = _owners(centers, area, size, config)
     offsets, offset_weights = _offsets(keypoints, area, centers, owner, config)
     return Targets(
@@ -147,13 +191,13 @@ def _drop_outside(points: Float[Array, "b p n 3"], size: tuple[int, int]) -> Arr
 
 
 def _heatmaps(
-    points: Float[Array, "b p n 3"], size: tuple[int, int], config: ConfigDict
+    points: Float[Array, "b p n 3"], size: tuple[int, int], config: ConfigDict, sigma: float
 ) -> Float[Array, "b h w n"]:
     """Maximum over persons of a Gaussian about each labelled point (PINet eq. S1)."""
     height, width = size
     labelled = points[..., None, :, 2] > 0
-    rows = _gaussian(points[..., 1], height, config) * labelled
-    columns = _gaussian(points[..., 0], width, config)
+    rows = _gaussian(points[..., 1], height, config, sigma) * labelled
+    columns = _gaussian(points[..., 0], width, config, sigma)
     # Person by person: XLA makes one loop over the pixels of it, with [b, p, h, w, n] never in
     # memory, that is 15 times faster on a CPU than what it makes of a maximum over an axis.
     return functools.reduce(
@@ -163,14 +207,14 @@ def _heatmaps(
 
 
 def _gaussian(
-    center: Float[Array, "b p n"], length: int, config: ConfigDict
+    center: Float[Array, "b p n"], length: int, config: ConfigDict, sigma: float
 ) -> Float[Array, "b p length n"]:
     """One axis of a Gaussian, 0 outside the window of about three sigma."""
     center = center[..., None, :]
     pixel = jnp.arange(length, dtype=center.dtype)[:, None]
-    reach = 3 * config.sigma + 1
+    reach = 3 * sigma + 1
     window = (pixel >= jnp.floor(center - reach)) & (pixel <= jnp.ceil(center + reach))
-    spread = config.sigma**2 * (2 if is_released(config.convention) else 1)
+    spread = sigma**2 * (2 if is_released(config.convention) else 1)
     return jnp.where(window, jnp.exp(-((pixel - center) ** 2) / spread), 0)
 
 

@@ -9,12 +9,14 @@ from pinet_jax.errors import UserError
 from pinet_jax.methods import pinet
 from pinet_jax.methods.pinet import (
     count_batch,
+    counted_for,
     find_candidates,
     inspect,
     network_cost,
     onnx_delta,
     onnx_maps,
     parts,
+    person_area,
     released,
     show_targets,
     targets_of,

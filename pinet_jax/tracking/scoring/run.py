@@ -106,7 +106,7 @@ def _paths(
 
 
 def _skeleton(names: tuple[str, ...], own: Skeleton | None, where: str | os.PathLike) -> Skeleton:
-    skeleton = own if own and own.keypoints == names else skeletons.with_keypoints(names)
+    skeleton = own if own and own.keypoints == names else skeletons.named_keypoints(names)
     if skeleton is None:
         raise UserError(
             f"--annotations: the keypoints in '{where}' ({', '.join(names)}) are those of no known "

@@ -43,6 +43,8 @@ def test_batches_keep_the_contract_resume_and_are_shared_out():
         "image": ((4, SIZE, SIZE, 3), np.uint8),
         "keypoints": ((4, SLOTS, 17, 3), np.float32),
         "area": ((4, SLOTS), np.float32),
+        "annotation_area": ((4, SLOTS), np.float32),
+        "corners": ((4, SLOTS, 4, 2), np.float32),
         "region_mask": ((4, SIZE // 4, SIZE // 4), bool),
         "image_id": ((4,), np.int64),
         "num_dropped": ((4,), np.int32),
@@ -84,7 +86,7 @@ def test_people_have_the_area_that_they_have_on_disk(tmp_path, kind):
     on_disk = next(train_data.train_batches(config, 0))
     assert streamed["area"].any()
     for n, number in enumerate(on_disk["image_id"]):
-        for name in ("keypoints", "area", "region_mask"):
+        for name in ("keypoints", "area", "annotation_area", "corners", "region_mask"):
             np.testing.assert_array_equal(on_disk[name][n], streamed[name][number], err_msg=name)
 
 

@@ -73,7 +73,7 @@ def test_without_fusion_the_leaders_are_the_people(config, inspection):
     found = jax.tree.map(lambda x: np.stack([x, x]), inspection.candidates)
     valid = found.valid.copy()
     valid[1, 0] = False
-    people, person = jax.jit(lambda f: join_people(f, config))(found.replace(valid=valid))
+    people, person = jax.jit(lambda f: join_people(f, {}, config))(found.replace(valid=valid))
     assert person.shape == valid.shape
     assert (np.asarray(person)[valid] >= 0).all() and person[1, 0] == -1
     for row in range(2):

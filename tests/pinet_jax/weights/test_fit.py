@@ -91,7 +91,8 @@ def test_weights_of_a_skeleton_of_ones_own():
 def test_a_backbone_fits_every_config_of_its_width(coco):
     given = {n.removeprefix("backbone."): s for n, s in coco.items() if n.startswith("backbone.")}
     text = fit.advice(given, load_config("demo"))
-    assert "Use configs/coco.py, configs/crowdpose.py, configs/ochuman.py" in text
+    for name in ("coco", "crowdpose", "ochuman", "cid_coco"):
+        assert f"configs/{name}.py" in text
 
 
 def test_a_damaged_file_gets_no_config(coco):
@@ -115,3 +116,52 @@ def test_a_long_list_is_cut_and_shows_each_kind():
     assert "201 entries: 100 misshapen, 100 missing, 1 unknown" in message
     assert "a.0 has shape (2,), the config wants (1,); missing b.0 (1,); unknown c (3,)" in message
     assert f"and {201 - fit.LISTED} more" in message
+
+
+# ---- Files that come without a config
+
+
+@pytest.mark.parametrize(
+    ("config", "file"),
+    [
+        ("coco", "pose_coco.pth.tar"),
+        ("crowdpose", "pose_crowdpose.pth.tar"),
+        ("ochuman", "model_best.pth.tar"),  # by its three graph layers
+        ("spm", "center.pth"),
+        ("dekr_coco", "checkpoint.pth.tar"),
+        ("dekr_crowdpose", "checkpoint.pth.tar"),
+        ("cid_coco", "checkpoint.pth.tar"),
+        ("cid_crowdpose", "checkpoint.pth.tar"),
+        ("cid_ochuman", "CID_OCHuman.pth.tar"),  # COCO's sizes: only the name tells
+    ],
+)
+def test_the_config_of_a_released_file_is_found(config, file):
+    assert fit.config_of(shapes(config), file) == load_config(config)
+
+
+def test_the_config_of_another_width_is_the_shipped_one_mended():
+    given = shapes("cid_crowdpose", model__width=48)
+    found = fit.config_of(given, "wide.pth")
+    assert found == load_config("cid_crowdpose", {"model.width": 48}) and found.is_locked
+
+
+@pytest.mark.parametrize("given", [{}, {"fc.weight": (3, 2)}, "backbone"])
+def test_a_file_of_no_method_is_refused(given, coco):
+    if given == "backbone":
+        given = {n[9:]: s for n, s in coco.items() if n.startswith("backbone.")}
+    with pytest.raises(UserError, match=r"weights of none of pinet, spm, .*cid"):
+        fit.config_of(given, "pose_coco.pth.tar")
+
+
+def test_keypoints_of_no_known_skeleton_are_told(coco):
+    given = coco | {"ppg.heatmap_head.weight": (5, 480, 1, 1)}
+    with pytest.raises(UserError, match=r"no known skeleton.*convert_weights\.py"):
+        fit.config_of(given, "five.pth")
+
+
+def test_weights_of_another_method_get_the_config_that_fits(coco):
+    with pytest.raises(UserError) as error:
+        fit.check(shapes("cid_coco"), coco, load_config("coco"))
+    assert "Use configs/cid_coco.py, configs/cid_ochuman.py, or add --config.model.method=cid." in (
+        str(error.value)
+    )

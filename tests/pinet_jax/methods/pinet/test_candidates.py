@@ -261,7 +261,7 @@ def test_a_mirrored_image_gives_mirrored_maps_and_poses(skeleton, partition):
         images = normalise(images)
         maps = inference.view_maps(model, variables, images, config)
         found = inference.one_scale(model, variables, images, config)[2]
-        return *inference.score_maps(maps, config), found
+        return *inference.score_maps(maps, config, model.parts), found
 
     heatmaps, part_heatmaps, found = see(images)
     mirrored_heatmaps, mirrored_part_heatmaps, mirrored_found = see(images[:, :, ::-1])
@@ -358,7 +358,7 @@ def scale_candidates(*scores):
     ],
 )
 def test_part_scores_of_scales_are_made_comparable(scales, scores, want):
-    found = inference._comparable([scale_candidates(*s) for s in scores], scales, 0.5)
+    found = inference.comparable([scale_candidates(*s) for s in scores], scales, 0.5)
     np.testing.assert_allclose([f.part_scores[0] for f in found], want)
 
 

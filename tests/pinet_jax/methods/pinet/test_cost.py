@@ -6,6 +6,7 @@ import pytest
 
 from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
+from pinet_jax.methods import cost as costs_of
 from pinet_jax.methods.pinet import cost
 from tests import tiny
 
@@ -66,9 +67,9 @@ def refinement_by_hand(num_keypoints, channels, num_layers, proposals):
 def test_the_papers_models(name, num_keypoints, parameters):
     config = load_config(name)
     costs = cost.network_cost(config, 512, 512)
-    assert costs[cost.BACKBONE].parameters == 29_305_536
+    assert costs[costs_of.BACKBONE].parameters == 29_305_536
     assert sum(c.parameters for c in costs.values()) == parameters
-    assert costs[cost.BACKBONE].multiply_adds == backbone_by_hand(config, 512)
+    assert costs[costs_of.BACKBONE].multiply_adds == backbone_by_hand(config, 512)
     maps = num_keypoints + 3 + 3 * 2 * num_keypoints
     assert costs[cost.HEADS].multiply_adds == convolution(1, 480, maps, 128)
     layers = config.model.graph_layers
@@ -86,7 +87,7 @@ def test_xla_counts_a_multiply_add_twice_and_the_rest_once():
 def test_costs_follow_the_size_and_the_number_of_proposals():
     config = tiny.config()
     small, large = (cost.network_cost(config, 64, side) for side in (64, 128))
-    for name in (cost.BACKBONE, cost.HEADS):
+    for name in (costs_of.BACKBONE, cost.HEADS):
         assert large[name].multiply_adds == 2 * small[name].multiply_adds
         assert large[name].parameters == small[name].parameters
     assert large[cost.REFINEMENT] == small[cost.REFINEMENT]
@@ -98,7 +99,7 @@ def test_costs_follow_the_size_and_the_number_of_proposals():
 
 def test_without_refinement_there_is_no_row_of_it():
     costs = cost.network_cost(tiny.config(**{"model.refinement": False}), 64, 64)
-    assert list(costs) == [cost.BACKBONE, cost.HEADS]
+    assert list(costs) == [costs_of.BACKBONE, cost.HEADS]
 
 
 def test_calls_inside_a_program_are_counted():
@@ -106,13 +107,16 @@ def test_calls_inside_a_program_are_counted():
         return jax.nn.relu(x @ jnp.ones((5, 7)))
 
     jaxpr = jax.make_jaxpr(lambda x: jax.jit(inner)(x) @ jnp.ones((7, 2)))(jnp.ones((3, 5))).jaxpr
-    assert cost.multiply_adds(jaxpr) == 3 * 5 * 7 + 3 * 7 * 2
-    assert cost.multiply_adds(jaxpr, convolutions_only=True) == 0
+    assert costs_of.multiply_adds(jaxpr) == 3 * 5 * 7 + 3 * 7 * 2
+    assert costs_of.multiply_adds(jaxpr, convolutions_only=True) == 0
 
 
 def test_the_table_adds_up():
-    costs = {"a": cost.Cost(1_500_000, 2_000_000_000, 4_100_000_000), "bc": cost.Cost(7, 0, 0)}
-    lines = cost.table(costs).splitlines()
+    costs = {
+        "a": costs_of.Cost(1_500_000, 2_000_000_000, 4_100_000_000),
+        "bc": costs_of.Cost(7, 0, 0),
+    }
+    lines = costs_of.table(costs).splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["a", "bc", "total"]
     assert lines[-1].split()[1:] == ["1,500,007", "1.50", "2.000", "4.100"]
     assert len({len(line) for line in lines}) == 1

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from configs.base import get_config
 from pinet_jax import skeletons
-from pinet_jax.methods.pinet.targets import Targets, part_centers, render_targets
+from pinet_jax.methods.pinet.targets import Targets, part_centers, person_area, render_targets
 from tests.paths import GOLDEN
 
 PARTS = ((0, 1), (2, 3, 4))
@@ -235,3 +235,10 @@ def test_one_keypoint_is_its_own_part_centre():
     assert not targets.part_heatmaps[..., 1].any()
     owned = targets.offset_weights[0] > 0
     assert owned[..., 0, 0].sum() == 16 and owned.sum() == 16
+
+
+def test_a_persons_area_is_the_boxs_or_the_segments():
+    keypoints = np.zeros((1, KEYPOINTS, 3))
+    boxes, segments = np.array([[3.0, 4.0, 10.0, 20.0]]), np.array([120.0])
+    for kind, area in {"box": 200, "released": 200, "segment": 120}.items():
+        assert person_area(keypoints, boxes, segments, kind) == [area]

@@ -1,0 +1,30 @@
+"""The released CID's arrays, and stand-in weights of its network."""
+
+import functools
+import importlib.util
+
+import numpy as np
+
+from pinet_jax.config import load_config
+from pinet_jax.methods.cid import network
+from pinet_jax.weights import convert
+from tests.paths import GOLDEN
+
+
+@functools.cache
+def state_dict() -> dict[str, np.ndarray]:
+    spec = importlib.util.spec_from_file_location("weights_cid", GOLDEN / "weights_cid.py")
+    weights = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(weights)
+    return weights.state_dict()
+
+
+@functools.cache
+def released():
+    """Config, network and variables of the golden arrays: W32 for COCO in float32."""
+    config = load_config("cid_coco", {"dtype": "float32", "targets.center_jitter": 0})
+    return config, network.build(config), convert.from_torch(state_dict(), config)
+
+
+def arrays(name: str):
+    return np.load(GOLDEN / f"cid_{name}_coco.npz")
