@@ -6,7 +6,7 @@ READY := .venv/.ready
 DEMO := runs/demo
 TWO := --numprocesses 2 --dist loadfile  # a file's tests share what they compile
 
-.PHONY: demo check test lint clean
+.PHONY: demo videos check test lint clean
 
 demo: $(READY)  ## train, evaluate and look, in minutes, on a CPU
 	$(BIN)/python train.py --config configs/demo.py --workdir $(DEMO)
@@ -16,6 +16,9 @@ demo: $(READY)  ## train, evaluate and look, in minutes, on a CPU
 	@echo "  $(DEMO)/eval_val/predictions.png   people found in held-out crowds, beside the truth"
 	@echo "  $(DEMO)/eval_val/report.html       the whole evaluation, for the browser"
 	@echo "  $(DEMO)/loss_curves.png            how the training went"
+
+videos: $(READY)  ## synthetic videos with exact identities, to track in
+	$(BIN)/python tools/synthvideo.py --out runs/synthvideo
 
 check: lint  ## the inner loop: lint, the order of the floors, the fast tests
 	$(BIN)/python -m pytest $(TWO) -m "not slow"

@@ -1,15 +1,17 @@
-"""Evaluates a trained PINet on config.dataset.eval_split, or scores a results file.
+"""Evaluates a trained PINet on config.dataset.eval_split, or scores results or tracks on disk.
 
     eval.py --config configs/NAME.py --workdir DIR [--config.a.b=c ...]
     eval.py --config configs/NAME.py --checkpoint DIR_OR_FILE --out DIR
     eval.py --config configs/NAME.py --results FILE [--annotations FILE] [--out DIR]
+    eval.py --tracks DIR --annotations DIR [--out DIR]
 
 Prints the metrics of the data's protocol and AP by crowding, and writes OUT/results.json
 (COCO results format), OUT/metrics.json, OUT/report.html, which opens in any browser,
 OUT/crowding.png and OUT/predictions.png. Comparisons write one such folder a way in OUT, and
 OUT/comparison.json with the table that they print. OUT is WORKDIR/eval_SPLIT unless given.
 Scoring a file needs no model; it writes metrics.json, report.html and crowding.png, and only
-where --out says.
+where --out says. Tracks, a PoseTrack JSON file a video, are scored by MOTA, IDF1 and
+HOTA (docs/tracking.md); --config is needed for a skeleton of one's own only.
 """
 
 import json
@@ -19,7 +21,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from input_pipeline.source import Source
-from pinet_jax import program
+from pinet_jax import program, skeletons
 from pinet_jax.config import check_same_model
 from pinet_jax.errors import UserError
 from pinet_jax.runtime import files, hosts
@@ -29,8 +31,11 @@ CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "A checkpoint or a file of released weights, instead of --workdir."
 )
 RESULTS = flags.DEFINE_string("results", None, "A COCO-format results file, instead of a model.")
+TRACKS = flags.DEFINE_string("tracks", None, "A folder of tracks, instead of a model.")
 ANNOTATIONS = flags.DEFINE_string(
-    "annotations", None, "Ground truth of --results; that of config.dataset unless given."
+    "annotations",
+    None,
+    "Ground truth of --results (else config.dataset's), or the folder of that of --tracks.",
 )
 COMPARE_FUSION = flags.DEFINE_bool(
     "compare_fusion", False, "Evaluate without pose fusion, then with it."
@@ -46,18 +51,34 @@ OUT = flags.DEFINE_string("out", None, "Folder for results; WORKDIR/eval_SPLIT u
 
 def main(_: list[str]) -> None:
     """Runs the program."""
-    if [WORKDIR.value, CHECKPOINT.value, RESULTS.value].count(None) != 2:
+    if [WORKDIR.value, CHECKPOINT.value, RESULTS.value, TRACKS.value].count(None) != 3:
         raise UserError(
-            "Give the model as --workdir or as --checkpoint, or a results file as --results: "
-            "one of them."
+            "Give the model as --workdir or as --checkpoint, or a results file as --results, or "
+            "tracks as --tracks: one of them."
         )
+    if TRACKS.value:
+        _score_tracks()
+        return
     if ANNOTATIONS.value and not RESULTS.value:
-        raise UserError("--annotations goes with --results: a model is scored on config.dataset.")
+        raise UserError(
+            "--annotations goes with --results or --tracks: a model is scored on config.dataset."
+        )
     config = program.config_from_flags()
     if RESULTS.value:
         _score_file(config)
     else:
         _evaluate_model(config)
+
+
+def _score_tracks() -> None:
+    from pinet_jax.tracking.scoring import run
+
+    if not ANNOTATIONS.value:
+        raise UserError("--tracks: give the folder of the ground truth as --annotations.")
+    own = skeletons.of(program.config_from_flags()) if program.has_config() else None
+    run.score(TRACKS.value, ANNOTATIONS.value, OUT.value, own)
+    if OUT.value:
+        print(f"scores: {OUT.value}", flush=True)
 
 
 def _score_file(config: ConfigDict) -> None:

@@ -4,10 +4,11 @@
     predict.py --checkpoint WORKDIR --webcam 0 --out DIR
 
 Writes for each image DIR/NAME.png, for each video DIR/NAME.mp4, and DIR/predictions.json in
-the COCO format; docs/predict.md describes every option and file. WORKDIR may also be a file of
-released weights of any of the methods. The checkpoint carries its config, and for a file it is
-the shipped one that fits; `--config.eval.flip=False` changes a field of it. Exit code 1 if some
-files could not be read, 2 for other mistakes.
+the COCO format; docs/predict.md describes every option and file. With --track people keep their
+identity through a video, and DIR/NAME_tracks.json says who is where (docs/tracking.md). WORKDIR
+may also be a file of released weights of any of the methods. The checkpoint carries its config,
+and for a file it is the shipped one that fits; `--config.eval.flip=False` changes a field of it.
+Exit code 1 if some files could not be read, 2 for other mistakes.
 """
 
 import contextlib
@@ -22,10 +23,14 @@ from ml_collections import ConfigDict
 from pinet_jax import program, skeletons, visualize
 from pinet_jax.config import with_fields
 from pinet_jax.errors import UserError
+from pinet_jax.media import frame_folders
 from pinet_jax.media import videos as video_files
+from pinet_jax.media.finder import Artist, Finder
 from pinet_jax.media.images import SUFFIXES, find_images
 from pinet_jax.media.predictions import PredictionFiles
-from pinet_jax.media.run import Artist, Finder, Run, picture_names
+from pinet_jax.media.run import Run, picture_names
+from pinet_jax.media.track_files import FORMATS
+from pinet_jax.media.tracking import Tracking
 from pinet_jax.runtime import files
 from pinet_jax.weights import reading
 
@@ -47,6 +52,12 @@ MIN_KEYPOINT_SCORE = flags.DEFINE_float(
     visualize.MIN_KEYPOINT_SCORE,
     "Keypoints of a lower score are not drawn.",
 )
+TRACK = flags.DEFINE_bool(
+    "track", False, "Keep people's identities through videos; a folder of frames is one too."
+)
+TRACK_FORMAT = flags.DEFINE_enum(
+    "track_format", "model", FORMATS, "Joints in NAME_tracks.json: the model's, or PoseTrack's 17."
+)
 CSV = flags.DEFINE_bool("csv", False, "Also write predictions.csv, a row a person.")
 SHOW_PARTS = flags.DEFINE_bool(
     "show_parts", False, "Also draw what each part proposed and how it was refined, in DIR/parts."
@@ -64,11 +75,13 @@ def main(arguments: list[str]) -> int:
     config, variables = reading.load_variables(CHECKPOINT.value)
     named = program.override(config, arguments)[1:]
     program.enable_compilation_cache(config)
-    failures = (
-        predict_files(config, variables, find_images(named, SUFFIXES + video_files.SUFFIXES))
-        if WEBCAM.value is None
-        else predict_webcam(config, variables, named)
-    )
+    if WEBCAM.value is not None:
+        failures = predict_webcam(config, variables, named)
+    elif TRACK.value:
+        failures = predict_files(config, variables, frame_folders.find_videos(named))
+    else:
+        paths = find_images(named, SUFFIXES + video_files.SUFFIXES)
+        failures = predict_files(config, variables, paths)
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0
@@ -79,7 +92,7 @@ def predict_files(
 ) -> list[UserError]:
     """Predicts images and videos; what could not be, and why."""
     few = len(paths) < config.eval.batch_size
-    if few and not any(map(video_files.is_video, paths)):
+    if few and not any(path.is_dir() or video_files.is_video(path) for path in paths):
         config = with_fields(config, {"eval.batch_size": len(paths)})  # no work on padding
     with start(config, variables, paths) as run:
         run.predict_files(paths, MAX_FRAMES.value)
@@ -116,9 +129,15 @@ def start(
         parts=SHOW_PARTS.value,
         heatmaps=HEATMAPS.value,
     )
-    most = config.eval.max_detections
-    with PredictionFiles(out, skeletons.of(config), most, with_csv=CSV.value) as predictions:
-        yield Run(Finder(config, variables), artist, predictions, out, names)
+    find = Finder(config, variables)
+    tracking = Tracking(config, find, TRACK_FORMAT.value) if TRACK.value else None
+    if tracking and config.tracking.merge:
+        print("config.tracking.merge: each video is held in memory whole.", file=sys.stderr)
+    most, skeleton = config.eval.max_detections, skeletons.of(config)
+    with PredictionFiles(
+        out, skeleton, most, with_csv=CSV.value, with_tracks=TRACK.value
+    ) as predictions:
+        yield Run(find, artist, predictions, out, names, tracking)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,11 @@ def get_config() -> ConfigDict:
     config.synthcrowd.num_train = 4000
     config.synthcrowd.num_val = 500
 
+    config.synthvideo = ConfigDict()
+    config.synthvideo.image_size = 256  # square, pixels
+    config.synthvideo.frames = 48  # of a video
+    config.synthvideo.num_videos = 4  # of each kind, see input_pipeline/synthvideo/kinds.py
+
     config.model = ConfigDict()
     config.model.method = "pinet"  # see pinet_jax/methods
     config.model.width = 32  # channels of HRNet's finest branch: 18, 32, 48
@@ -135,4 +140,37 @@ def get_config() -> ConfigDict:
     config.eval.max_detections = 20  # scored an image
     # Of a person's box with its nearest: edges of the intervals that AP is told by.
     config.eval.iou_intervals = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)
+
+    config.tracking = ConfigDict()
+    config.tracking.method = "correspondences"  # oks | flow | correspondences
+    config.tracking.max_people = 80  # people of a frame, and live tracks
+    config.tracking.max_age = 15  # frames that a track unseen stays live; 0: none
+    config.tracking.valid_score = 0.1  # joints of a lower score are not there
+    config.tracking.min_joints = 2  # valid ones of a person that is linked or born
+    config.tracking.view_size = 512  # pixels; the long side of a frame as the method sees it
+    config.tracking.box_margin = 10.0  # around valid joints, pixels of that view
+    config.tracking.link_oks = 0.2  # a link, a proposal or a vote has a larger OKS
+    config.tracking.final_score = 0.3  # joints of a lower score are removed at the end
+    config.tracking.min_length = 3  # frames; shorter tracks are removed at the end
+    config.tracking.merge = False  # join tracks over longer gaps; needs the whole video
+    # "correspondences" alone, from here on.
+    config.tracking.weights = ""  # .npz of tools/train_correspondences.py; "": the package's
+    config.tracking.normalise = "unit"  # features; or "released", by their squared length
+    config.tracking.refinement = True  # else R is what A has in 5x5 cells
+    config.tracking.odds = 256.0  # of a joint, times those that the refinement gives it, make R
+    config.tracking.warp_score = 0.3  # tau_corr: warped joints of a smaller R are void
+    config.tracking.read_score = 0.3  # R at a detection's joints counts above it
+    config.tracking.link_box = 0.3  # a proposal has a larger mean R in the detection's box
+    config.tracking.link_read = 0.6  # and a larger sum of R at the detection's joints
+    config.tracking.remove_duplicates = True
+    config.tracking.duplicate_ratio = 0.6  # of a detection's scores to those of the matched one
+    config.tracking.recovery = True  # of people that were found a frame ago and now are not
+    config.tracking.recovery_score = 0.1  # warped joints of a smaller R do not make the crop
+    config.tracking.recovery_warped = 3  # joints that do, at least
+    config.tracking.recovery_joints = 5  # valid ones of a person recovered, at least
+    config.tracking.recovery_crop = 1.25  # side of the crop in longer sides of the box
+    config.tracking.recovery_oks = 0.8  # of a person recovered to any of the frame, at most
+    config.tracking.recovery_oks_found = 0.6  # and to those that were found
+    config.tracking.merge_gap = 60  # frames between two tracks that are merged, at most
+    config.tracking.merge_oks = 0.3  # mean OKS of the poses warped across the gap, at least
     return config

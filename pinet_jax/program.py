@@ -93,6 +93,11 @@ def run(main: Callable[[list[str]], int | None], known_flags_only: bool = False)
     app.run(guarded_main, flags_parser=parse)
 
 
+def has_config() -> bool:
+    """Whether --config is given."""
+    return _CONFIG.value is not None
+
+
 def config_from_flags() -> ConfigDict:
     """The config that --config names with its --config.a.b=c overrides, locked.
 

@@ -199,9 +199,25 @@ CROWDPOSE = Skeleton(
         "keypoint": ((12, 13), *((k,) for k in range(12))),
     },
 )
+
+# As COCO, with the head's ends for the eyes; the ears are never annotated.
+_POSETRACK_NAMES = ("nose", "head_bottom", "head_top", *_COCO_NAMES[3:])
+
+POSETRACK = Skeleton(
+    name="posetrack",
+    keypoints=_POSETRACK_NAMES,
+    flip_order=mirror(_POSETRACK_NAMES),
+    limbs=(
+        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6),
+        (5, 7), (6, 8), (7, 9), (8, 10),
+        (0, 1), (0, 2), (0, 3), (0, 4), (1, 5), (1, 6),
+    ),
+    sigmas=(0.026, 0.079, 0.079, *COCO.sigmas[3:]),
+    partitions=COCO.partitions,
+)
 # fmt: on
 
-_SKELETONS = {skeleton.name: skeleton for skeleton in (COCO, CROWDPOSE)}
+_SKELETONS = {skeleton.name: skeleton for skeleton in (COCO, CROWDPOSE, POSETRACK)}
 
 
 def get(name: str) -> Skeleton:
@@ -210,6 +226,11 @@ def get(name: str) -> Skeleton:
         known = ", ".join(_SKELETONS)
         raise UserError(f"config.dataset.skeleton: no skeleton '{name}'; use one of {known}.")
     return _SKELETONS[name]
+
+
+def named_keypoints(names: Sequence[str]) -> Skeleton | None:
+    """The known skeleton of exactly these keypoints, if there is one."""
+    return next((s for s in _SKELETONS.values() if s.keypoints == tuple(names)), None)
 
 
 def of(config: ConfigDict) -> Skeleton:

@@ -276,6 +276,8 @@ def _limb_parts() -> list[_Part]:
 _PARTS = (*_head_parts(), *_trunk_parts(), *_limb_parts())
 MATERIALS = tuple(dict.fromkeys(part.material for part in _PARTS))
 CAPSULE_MATERIALS = tuple(MATERIALS.index(part.material) for part in _PARTS)
+# Those of the head alone, without long hair.
+HEAD_CAPSULES = np.array([p.start_bone == HEAD and p.thickness == _HEAD for p in _PARTS])
 
 # COCO keypoints: bone, place in the bone's units, and how far in front of it (in
 # standing heights) the person's own flesh and clothes may reach without hiding it.

@@ -42,6 +42,14 @@ class Surface(NamedTuple):
     capsule: Int[Array, "*s"]
 
 
+class Outfits(NamedTuple):
+    """Colour, stripe colour and number of stripes of every capsule of every person."""
+
+    ink: Float[Array, "n 3"]
+    second: Float[Array, "n 3"]
+    stripes: Float[Array, " n"]
+
+
 class _Cones(NamedTuple):
     """Numbers of a round cone that do not depend on the pixel; see `_hit`."""
 
@@ -149,8 +157,11 @@ def render_scene(key: PRNGKeyArray, config: ConfigDict) -> Scene:
     people_key, look_key, back_key, film_key = jax.random.split(key, 4)
     people = sample_people(people_key, config)
     size = config.image_size
-    image, area = _picture(look_key, people, sample_background(back_key, size))
-    image = _film(film_key, image)
+    outfit_key, light_key = jax.random.split(look_key)
+    outfits = sample_outfits(outfit_key, len(people.valid))
+    background = sample_background(back_key, size)
+    image, area = picture(light_key, people, outfits, background)
+    image = film(*jax.random.split(film_key), image)
     boxes = clip_box(people.boxes, size) * people.valid[:, None]
     boxes = jnp.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     area = jnp.where(people.valid, jnp.maximum(area, 1), 0)
@@ -172,15 +183,15 @@ def annotate(people: People, size: int) -> Float[Array, "p 17 3"]:
     return jnp.where(inside[..., None], labels, 0)
 
 
-def _picture(
-    key: PRNGKeyArray, people: People, background: Float[Array, "s s 3"]
+def picture(
+    light_key: PRNGKeyArray, people: People, outfits: Outfits, background: Float[Array, "s s 3"]
 ) -> tuple[Float[Array, "s s 3"], Float[Array, " p"]]:
     """Paints the people over the background; also their silhouettes' areas in pixels."""
     size = len(background)
     axis = (jnp.arange(size * SUPERSAMPLE) + 0.5) / SUPERSAMPLE - 0.5
     x, y = jnp.meshgrid(axis, axis)
     surface, rays = crowd_hits(people, x, y)
-    color = _shade(key, people, surface, x, y)
+    color = _shade(light_key, people, outfits, surface, x, y)
     hit = (surface.depth < FAR)[..., None]
     mean = _pool(jnp.where(hit, color, 0.0))
     cover = _pool(hit.astype(jnp.float32))
@@ -195,11 +206,9 @@ def _pool(values: Float[Array, "h w c"]) -> Float[Array, "h2 w2 c"]:
 
 
 def _shade(
-    key: PRNGKeyArray, people: People, surface: Surface, x: Array, y: Array
+    light_key: PRNGKeyArray, people: People, outfits: Outfits, surface: Surface, x: Array, y: Array
 ) -> Float[Array, "h w 3"]:
     """Colour of each hit: its material under one directional and an ambient light."""
-    outfit_key, light_key = jax.random.split(key)
-    outfits = sample_outfits(outfit_key, len(people.valid))
     cones = jax.tree.map(
         lambda a: a.reshape(-1, *a.shape[2:])[surface.capsule], _cones(people.capsules)
     )
@@ -219,15 +228,13 @@ def _shade(
     return ink * (rim * (ambient + (1.1 - ambient) * lambert))[..., None]
 
 
-def sample_outfits(
-    key: PRNGKeyArray, num_people: int
-) -> tuple[Float[Array, "n 3"], Float[Array, "n 3"], Float[Array, " n"]]:
-    """Colour, stripe colour and stripes of every capsule of every person."""
+def sample_outfits(key: PRNGKeyArray, num_people: int) -> Outfits:
+    """What so many people wear."""
     colors, stripes = jax.vmap(_outfit)(jax.random.split(key, num_people))
     ink = colors[:, 0, np.asarray(body.CAPSULE_MATERIALS)]
     second = colors[:, 1, np.asarray(body.CAPSULE_MATERIALS)]
     stripes = jnp.broadcast_to(stripes[:, None], ink.shape[:2])
-    return ink.reshape(-1, 3), second.reshape(-1, 3), stripes.reshape(-1)
+    return Outfits(ink.reshape(-1, 3), second.reshape(-1, 3), stripes.reshape(-1))
 
 
 _SKINS = (
@@ -279,9 +286,10 @@ def _outfit(key: PRNGKeyArray) -> tuple[Float[Array, "2 m 3"], Float[Array, ""]]
     return jnp.stack([plain, with_stripes]), 3 + 4 * draw[5]
 
 
-def _film(key: PRNGKeyArray, image: Float[Array, "s s 3"]) -> UInt8[Array, "s s 3"]:
+def film(
+    plan_key: PRNGKeyArray, noise_key: PRNGKeyArray, image: Float[Array, "s s 3"]
+) -> UInt8[Array, "s s 3"]:
     """Exposure, colour cast, contrast and sensor noise, then 8 bits."""
-    plan_key, noise_key = jax.random.split(key)
     exposure, *cast = jax.random.uniform(plan_key, (4,))
     image = image * (0.75 + 0.4 * exposure) * (0.9 + 0.2 * jnp.stack(cast))
     image += 0.02 * jax.random.normal(noise_key, image.shape)

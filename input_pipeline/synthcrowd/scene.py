@@ -63,7 +63,7 @@ def sample_people(key: PRNGKeyArray, config: ConfigDict) -> People:
     chances = jax.random.uniform(body_key, (most, _VARIANTS, _BODY_CHANCES))
     sample = jax.vmap(jax.vmap(lambda row: _sample_body(row, tilt, config.yaw)))
     capsules, keypoints = sample(chances)
-    boxes = _person_box(capsules)
+    boxes = person_box(capsules)
     valid = jnp.arange(most) < count
     variant, scale, origin = _place(place_key, boxes, valid, config)
 
@@ -75,7 +75,7 @@ def sample_people(key: PRNGKeyArray, config: ConfigDict) -> People:
 
     capsules = jax.tree.map(pick, capsules)
     placed = pick(boxes) * scale[:, None] + jnp.tile(origin[:, :2], 2)
-    origin = origin.at[:, 2].set(_depths(placed[:, 3], scale, jnp.stack(noise), gap))
+    origin = origin.at[:, 2].set(depths(placed[:, 3], scale, jnp.stack(noise), gap))
     capsules = body.Capsules(
         to_image(capsules.start), to_image(capsules.end), capsules.radius * scale[:, None, None]
     )
@@ -115,7 +115,8 @@ def capsule_box(capsules: body.Capsules) -> Float[Array, "*b 4"]:
     return jnp.concatenate([low, high], axis=-1)
 
 
-def _person_box(capsules: body.Capsules) -> Float[Array, "*b 4"]:
+def person_box(capsules: body.Capsules) -> Float[Array, "*b 4"]:
+    """Corner boxes of people, around all their capsules."""
     boxes = capsule_box(capsules)
     low, high = jnp.min(boxes[..., :2], axis=-2), jnp.max(boxes[..., 2:], axis=-2)
     return jnp.concatenate([low, high], axis=-1)
@@ -193,7 +194,7 @@ def _crowding_cost(
     return jnp.where(index == 0, 0.0, cost)
 
 
-def _depths(
+def depths(
     feet: Float[Array, " p"], scale: Float[Array, " p"], noise: Float[Array, " p"], gap: Array
 ) -> Float[Array, " p"]:
     """Depths by which people whose feet are lower stand nearer, most of the time.

@@ -15,11 +15,14 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
 from pinet_jax.evaluation import results as results_files
 from pinet_jax.evaluation import scoring
 from pinet_jax.inference.fusion import People
 from pinet_jax.runtime import files
 from pinet_jax.skeletons import Skeleton
+from pinet_jax.tracking.frames import Tracked
 
 
 class PredictionFiles:
@@ -33,15 +36,22 @@ class PredictionFiles:
         skeleton: of the keypoints.
         max_detections: people kept an image, the best.
         with_csv: write the CSV too.
+        with_tracks: the CSV has a column for ids.
     """
 
     def __init__(
-        self, folder: pathlib.Path, skeleton: Skeleton, max_detections: int, with_csv: bool = False
+        self,
+        folder: pathlib.Path,
+        skeleton: Skeleton,
+        max_detections: int,
+        with_csv: bool = False,
+        with_tracks: bool = False,
     ):
         self.folder, self.skeleton, self.max_detections = folder, skeleton, max_detections
         self.videos: list[dict[str, Any]] = []
         self._images, self._results = _Pieces(folder), _Pieces(folder)
         self._rows = _Pieces(folder) if with_csv else None
+        self._with_tracks = with_tracks
 
     def __enter__(self) -> "PredictionFiles":
         return self
@@ -57,8 +67,10 @@ class PredictionFiles:
                 if pieces is not None:
                     pieces.close()
 
-    def add(self, image: dict[str, Any], people: People) -> None:
+    def add(self, image: dict[str, Any], people: People | Tracked) -> None:
         """Adds an image's entry under "images" and the people found there.
+
+        Those with ids have a "track_id" each.
 
         Args:
             image: "id", "file_name", "width", "height"; of a video's frame also "video_id"
@@ -67,13 +79,17 @@ class PredictionFiles:
         """
         key = image["id"]
         results = results_files.coco_results(key, people, self.max_detections)
+        if isinstance(people, Tracked):
+            best = np.argsort(-people.scores, kind="stable")
+            tracks = people.ids[best[: len(results)]].tolist()
+            results = [r | {"track_id": i} for r, i in zip(results, tracks, strict=True)]
         named = (json.dumps(result | {"file_name": image["file_name"]}) for result in results)
         with files.disk_errors_as_user_errors(self.folder):
             self._images.add(key, json.dumps(image))
             if results:
                 self._results.add(key, ",\n".join(named))
             if results and self._rows is not None:
-                self._rows.add(key, _csv_text(_csv_rows(image, results)))
+                self._rows.add(key, _csv_text(_csv_rows(image, results, self._with_tracks)))
 
     def _json(self) -> Iterator[str]:
         yield f'{{"videos": {json.dumps(self.videos)},\n"images": [\n'
@@ -84,7 +100,8 @@ class PredictionFiles:
 
     def _csv(self) -> Iterator[str]:
         names = [f"{name}_{x}" for name in self.skeleton.keypoints for x in ("x", "y", "score")]
-        yield _csv_text([["file", "frame", "person", "score", *names]])
+        track = ["track"] if self._with_tracks else []
+        yield _csv_text([["file", "frame", "person", *track, "score", *names]])
         yield from self._rows
 
 
@@ -118,12 +135,16 @@ def _category(skeleton: Skeleton) -> dict[str, Any]:
     }
 
 
-def _csv_rows(image: dict[str, Any], results: list[dict[str, Any]]) -> list[list]:
+def _csv_rows(
+    image: dict[str, Any], results: list[dict[str, Any]], with_tracks: bool
+) -> list[list]:
     source = image["file_name"], image.get("frame", "")
-    return [
-        [*source, person, *(round(x, 4) for x in (result["score"], *result["keypoints"]))]
-        for person, result in enumerate(results, start=1)
-    ]
+    rows = []
+    for person, result in enumerate(results, start=1):
+        track = [result.get("track_id", "")] if with_tracks else []
+        numbers = (round(x, 4) for x in (result["score"], *result["keypoints"]))
+        rows.append([*source, person, *track, *numbers])
+    return rows
 
 
 def _csv_text(rows: list[list]) -> str:

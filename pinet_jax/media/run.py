@@ -1,31 +1,26 @@
 """The prediction run: files to people, pictures and videos, a batch in memory at a time."""
 
 import contextlib
-import functools
 import itertools
 import pathlib
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
-from ml_collections import ConfigDict
-
-from pinet_jax import methods, skeletons, visualize
+from pinet_jax import visualize
 from pinet_jax.data import RgbImage
 from pinet_jax.errors import UserError
 from pinet_jax.inference.fusion import People
-from pinet_jax.inference.inspection import Inspector
-from pinet_jax.inference.network_input import eval_size, plan_batches
-from pinet_jax.inference.predictor import Predictor
+from pinet_jax.inference.network_input import plan_batches
+from pinet_jax.media import frame_folders
 from pinet_jax.media import images as image_files
 from pinet_jax.media import videos as video_files
+from pinet_jax.media.finder import Artist, Finder
 from pinet_jax.media.predictions import PredictionFiles
+from pinet_jax.media.tracking import Tracking
 from pinet_jax.runtime import files
 from pinet_jax.runtime.progress import Progress
-
-WIDE = 4  # longer network inputs, in short sides, go alone: they need the memory of a batch
-WIDEST = 64  # longer ones are refused
+from pinet_jax.tracking.frames import Tracked
 
 
 def picture_names(paths: Sequence[pathlib.Path], out: pathlib.Path) -> dict[pathlib.Path, str]:
@@ -47,101 +42,6 @@ def picture_names(paths: Sequence[pathlib.Path], out: pathlib.Path) -> dict[path
     return names
 
 
-class Finder:
-    """Finds the people in images of one size of the network's input.
-
-    Args:
-        config: of the model.
-        variables: of the model.
-    """
-
-    def __init__(self, config: ConfigDict, variables: Mapping[str, Any]):
-        self._config, self._variables = config, variables
-
-    def __call__(self, images: Sequence[RgbImage]) -> list[People]:
-        """The people of at most `batch_size` images; UserError if memory does not suffice."""
-        height, width = images[0].shape[:2]
-        alone = self.batch_size(height, width) == 1
-        with _memory_errors_as_user_errors(height, width):
-            return (self._alone if alone else self._together)(images)
-
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the network's input; UserError for images too long for it."""
-        size = eval_size(height, width, self._config)
-        if max(size) > WIDEST * min(size):
-            raise UserError(
-                f"with {width}x{height} pixels it is more than {WIDEST} times as long as wide: "
-                "cut it into pieces or set config.eval.square"
-            )
-        return size
-
-    def batch_size(self, height: int, width: int) -> int:
-        """How many images of this size go together: one where it is much longer than wide."""
-        size = self.input_size(height, width)
-        return 1 if max(size) > WIDE * min(size) else self._config.eval.batch_size
-
-    @functools.cached_property
-    def _together(self) -> Predictor:
-        return Predictor(self._config, self._variables)
-
-    @functools.cached_property
-    def _alone(self) -> Predictor:
-        if self._config.eval.batch_size == 1:
-            return self._together
-        config = self._config.copy_and_resolve_references()
-        config.eval.batch_size = 1
-        return Predictor(config, self._variables)
-
-
-class Artist:
-    """Draws the people of an image, and on demand how they were found.
-
-    Args:
-        config: of the model.
-        variables: of the model.
-        min_score: people of a lower score are not drawn.
-        min_keypoint_score: keypoints of a lower score are not drawn.
-        parts: draw `visualize.parts_page` too.
-        heatmaps: draw `visualize.heatmaps_page` too.
-
-    Attributes:
-        kinds: of pictures drawn: "people", "parts", "heatmaps".
-    """
-
-    def __init__(
-        self,
-        config: ConfigDict,
-        variables: Mapping[str, Any],
-        min_score: float,
-        min_keypoint_score: float,
-        parts: bool,
-        heatmaps: bool,
-    ):
-        self._skeleton = skeletons.of(config)
-        self._parts = methods.of(config).parts(config)
-        self._least = min_score, min_keypoint_score
-        self._inspector = Inspector(config, variables) if parts or heatmaps else None
-        wanted = {"people": True, "parts": parts, "heatmaps": heatmaps}
-        self.kinds = [kind for kind in wanted if wanted[kind]]
-
-    def __call__(self, image: RgbImage, people: People) -> dict[str, RgbImage]:
-        """A picture of every kind; their sizes depend on the image's alone."""
-        min_score, min_keypoint_score = self._least
-        shown = np.asarray(people.scores) >= min_score
-        found = people.keypoints[shown], people.keypoint_scores[shown], people.scores[shown]
-        pictures = {
-            "people": visualize.draw_people(image, *found, self._skeleton, min_keypoint_score)
-        }
-        if self._inspector is not None:
-            with _memory_errors_as_user_errors(*image.shape[:2]):
-                evidence = image, self._inspector(image), self._parts, self._skeleton
-            if "parts" in self.kinds:
-                pictures["parts"] = visualize.parts_page(*evidence, *self._least)
-            if "heatmaps" in self.kinds:
-                pictures["heatmaps"] = visualize.heatmaps_page(*evidence)
-        return pictures
-
-
 class Run:
     """One run of the program.
 
@@ -151,6 +51,7 @@ class Run:
         predictions: where they are written.
         out: where the pictures go; the less usual kinds into folders there.
         names: of each file's picture, without suffix.
+        tracking: keeps people's identities through videos; None: it does not.
 
     Attributes:
         failures: files that could not be predicted, and why.
@@ -163,8 +64,10 @@ class Run:
         predictions: PredictionFiles,
         out: pathlib.Path,
         names: Mapping[pathlib.Path, str],
+        tracking: Tracking | None = None,
     ):
         self.find, self.draw, self.predictions, self.names = find, draw, predictions, names
+        self.tracking = tracking
         self.failures: list[UserError] = []
         self._folders = {
             kind: out if kind == "people" else files.make_folder(out / kind) for kind in draw.kinds
@@ -173,12 +76,13 @@ class Run:
 
     def predict_files(self, paths: Sequence[pathlib.Path], max_frames: int | None = None) -> None:
         """Images, numbered from 1 in the order of `paths`, then the frames of videos."""
-        videos = [path for path in paths if video_files.is_video(path)]
+        videos = [path for path in paths if path.is_dir() or video_files.is_video(path)]
         films = set(videos)
         self.predict_images([path for path in paths if path not in films])
         for path in videos:
             try:
-                video = video_files.open_video(path)
+                opened = frame_folders.open_frames if path.is_dir() else video_files.open_video
+                video = opened(path)
             except UserError as error:
                 self.failures.append(error)
             else:
@@ -202,30 +106,60 @@ class Run:
     def predict_video(self, video: video_files.Video, max_frames: int | None = None) -> None:
         """Predicts the frames of a video and writes it anew, at the same rate.
 
-        Two batches of frames are in memory at most. Of a damaged video the frames before
-        the damage are kept.
+        Two batches of frames are in memory at most, with tracking also those whose people are
+        not decided yet. Of a damaged video the frames before the damage are kept.
         """
         total = min((n for n in (video.count, max_frames) if n is not None), default=None)
         entry = {"id": len(self.predictions.videos) + 1}
         frames = itertools.islice(self._until_failure(video.frames()), max_frames)
-        pace = video_files.Pace(video.rate)
-        count, failed_before = 0, len(self.failures)
-        with self._writers(video) as writers, Progress(total, video.path.name) as progress:
-            for image, people in self._found_in_frames(video.path, frames):
-                record = _record(video.path, image)
+        pace = video_files.Pace(video.rate) if video.live else None
+        found = _paced(self._found_in_frames(video.path, frames), pace, times := deque())
+        count, index, failed_before = 0, 0, len(self.failures)
+        with (
+            self._writers(video) as writers,
+            Progress(total, video.path.name) as progress,
+            self._drawn(video, found) as drawn,
+        ):
+            for image, people, pictures in drawn:
+                record = _record(video.file_of(index), image)
                 frame = {"id": self._next_id, "video_id": entry["id"], "frame": count}
                 self.predictions.add(frame | record, people)
-                times = pace.times() if video.live else 1
-                for kind, picture in self.draw(image, people).items():
-                    writers[kind].write(picture, times)
-                count += times
-                entry |= record | {"frame_rate": video.rate, "num_frames": count}
+                repeats = times.popleft()
+                for kind, picture in pictures.items():
+                    writers[kind].write(picture, repeats)
+                index, count = index + 1, count + repeats
+                entry |= _record(video.path, image)
+                entry |= {"frame_rate": video.rate, "num_frames": count}
                 self._next_id += 1
                 progress.update()
         if count:
             self.predictions.videos.append(entry)
         elif len(self.failures) == failed_before:
             self.failures.append(UserError(f"'{video.path}' gave no picture."))
+
+    @contextlib.contextmanager
+    def _drawn(
+        self, video: video_files.Video, found: Iterator[tuple[RgbImage, People]]
+    ) -> Iterator[Iterator[tuple[RgbImage, People | Tracked, dict[str, RgbImage]]]]:
+        """Frames with their people and pictures; with identities if they are wanted."""
+        if self.tracking is None:
+            yield ((image, people, self.draw(image, people)) for image, people in found)
+            return
+        path = self._folders["people"] / f"{self.names[video.path]}_tracks.json"
+        with self.tracking.file(path) as tracks:
+            yield self._tracked(video, self._until_failure(self.tracking.follow(found)), tracks)
+
+    def _tracked(
+        self, video: video_files.Video, followed: Iterable[tuple[RgbImage, Tracked]], tracks
+    ) -> Iterator[tuple[RgbImage, Tracked, dict[str, RgbImage]]]:
+        """Frames with their people and pictures, also written to the video's file of tracks."""
+        trails: visualize.Trails = {}
+        for number, (image, people) in enumerate(followed):
+            tracks.add(_record(video.file_of(number), image), people)
+            trails = visualize.longer_trails(
+                trails, people.ids, people.keypoints, people.keypoint_scores
+            )
+            yield image, people, self.draw(image, people, trails)
 
     def _batches(self, paths: Sequence[pathlib.Path]) -> Iterator[list[pathlib.Path]]:
         """Images of one network size at a time."""
@@ -273,9 +207,9 @@ class Run:
                 return
             yield from zip(batch, people, strict=True)
 
-    def _until_failure(self, frames: Iterator[RgbImage]) -> Iterator[RgbImage]:
+    def _until_failure(self, items: Iterable[Any]) -> Iterator[Any]:
         try:
-            yield from frames
+            yield from items
         except UserError as error:
             self.failures.append(error)
 
@@ -291,7 +225,16 @@ class Run:
             }
 
 
-def _record(path: pathlib.Path, image: RgbImage) -> dict[str, Any]:
+def _paced(
+    found: Iterator[tuple[RgbImage, People]], pace: video_files.Pace | None, times: deque[int]
+) -> Iterator[tuple[RgbImage, People]]:
+    """The same; `times` takes how often each frame is to be written, as of when it was found."""
+    for item in found:
+        times.append(pace.times() if pace else 1)
+        yield item
+
+
+def _record(path: str | pathlib.Path, image: RgbImage) -> dict[str, Any]:
     """What is said of an image beside its id."""
     height, width = image.shape[:2]
     return {"file_name": str(path), "width": width, "height": height}
@@ -299,16 +242,3 @@ def _record(path: pathlib.Path, image: RgbImage) -> dict[str, Any]:
 
 def _cannot_predict(path: pathlib.Path, error: UserError) -> UserError:
     return UserError(f"Cannot predict '{path}': {error}.")
-
-
-@contextlib.contextmanager
-def _memory_errors_as_user_errors(height: int, width: int) -> Iterator[None]:
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise UserError(
-            f"images of {width}x{height} pixels need more memory than there is: lower "
-            "config.eval.input_size or config.eval.batch_size"
-        ) from None

@@ -43,6 +43,7 @@ class Video:
         frames: starts reading and yields one RGB frame after the other, all of one
             size; UserError where the file turns out to be damaged.
         live: frames come when they are asked for, not at the rate.
+        names: files of the frames, where each has its own.
     """
 
     path: pathlib.Path
@@ -50,6 +51,11 @@ class Video:
     count: int | None
     frames: Callable[[], Iterator[RgbImage]]
     live: bool = False
+    names: tuple[str, ...] | None = None
+
+    def file_of(self, frame: int) -> str:
+        """The file that frame number `frame`, counted from 0, is in."""
+        return str(self.path) if self.names is None else self.names[frame]
 
 
 def is_video(path: str | os.PathLike) -> bool:

@@ -16,6 +16,7 @@ from pinet_jax.visualize.people import (
     person_color,
 )
 from pinet_jax.visualize.plots import adjacency_plot, loss_curves
+from pinet_jax.visualize.tracks import Trails, draw_tracks, longer_trails
 
 __all__ = [
     "LEGEND",
@@ -23,10 +24,13 @@ __all__ = [
     "MIN_LONG_SIDE",
     "MIN_SCORE",
     "Example",
+    "Trails",
     "adjacency_plot",
     "draw_people",
+    "draw_tracks",
     "draw_truth",
     "heatmaps_page",
+    "longer_trails",
     "loss_curves",
     "parts_page",
     "person_color",

@@ -7,10 +7,12 @@ from pinet_jax import skeletons
 from pinet_jax.config import read_config, save_config
 from pinet_jax.errors import UserError
 
-BOTH = pytest.mark.parametrize("skeleton", [skeletons.COCO, skeletons.CROWDPOSE])
+EVERY = pytest.mark.parametrize(
+    "skeleton", [skeletons.COCO, skeletons.CROWDPOSE, skeletons.POSETRACK]
+)
 
 
-@BOTH
+@EVERY
 def test_flip_order_is_an_involution_that_swaps_sides(skeleton):
     for k, twin in enumerate(skeleton.flip_order):
         assert skeleton.flip_order[twin] == k
@@ -20,7 +22,7 @@ def test_flip_order_is_an_involution_that_swaps_sides(skeleton):
         assert name.split("_")[-1] == other.split("_")[-1]
 
 
-@BOTH
+@EVERY
 def test_facts_agree_in_number_and_range(skeleton):
     count = skeleton.num_keypoints
     assert len(set(skeleton.keypoints)) == len(skeleton.sigmas) == count
@@ -29,7 +31,7 @@ def test_facts_agree_in_number_and_range(skeleton):
     assert len({frozenset(limb) for limb in skeleton.limbs}) == len(skeleton.limbs)
 
 
-@BOTH
+@EVERY
 def test_limbs_and_sigmas_are_the_same_on_both_sides(skeleton):
     limbs = {frozenset(limb) for limb in skeleton.limbs}
     mirrored = {frozenset(skeleton.flip_order[k] for k in limb) for limb in limbs}
@@ -38,7 +40,7 @@ def test_limbs_and_sigmas_are_the_same_on_both_sides(skeleton):
         assert skeleton.sigmas[k] == skeleton.sigmas[twin]
 
 
-@BOTH
+@EVERY
 def test_partitions(skeleton):
     sizes = {name: len(parts) for name, parts in skeleton.partitions.items()}
     assert sizes == {"center": 1, "head": 1, "part-large": 3, "part-small": 7, "keypoint": 13}
@@ -51,7 +53,7 @@ def test_partitions(skeleton):
             assert joined == set(range(14))
 
 
-@BOTH
+@EVERY
 def test_parts_change_places_as_their_keypoints_do(skeleton):
     for name, parts in skeleton.partitions.items():
         order = skeleton.part_flip_order(parts)

@@ -1,0 +1,1 @@
+"""People keep their identity through a video: linking, baselines, formats and metrics."""

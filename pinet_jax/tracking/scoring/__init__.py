@@ -1,0 +1,1 @@
+"""Tracks held against the truth: the protocols of PoseTrack and one for any skeleton."""

@@ -1,0 +1,116 @@
+"""Trains the correspondence network of pose tracking on still images.
+
+    tools/train_correspondences.py --config configs/correspondences.py --workdir DIR
+        [--out FILE.npz]
+
+On stills of the synthetic crowd and, where --config.dataset.data_dir names a dataset with
+keypoints, on those of its --config.dataset.train_split too. Started again on the same workdir it
+goes on from the newest checkpoint. FILE.npz (DIR/correspondences.npz) is what
+--config.tracking.weights takes; the package's own weights were made by this command with COCO
+stills. At the end the network is checked on held-out pairs, beside an untrained one.
+"""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
+
+from input_pipeline import still_pairs
+from pinet_jax import program
+from pinet_jax.config import save_config
+from pinet_jax.errors import UserError
+from pinet_jax.runtime import files, tables
+from pinet_jax.runtime.progress import Progress
+from pinet_jax.tracking.correspondences import network, training, weights
+from pinet_jax.weights.checkpoints import Checkpoints
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints and the config.")
+OUT = flags.DEFINE_string("out", None, "Weights to write; WORKDIR/correspondences.npz if absent.")
+
+Kinds = dict[str, still_pairs.Stills]
+
+
+def main(_: list[str]) -> None:
+    """Runs the program."""
+    if not WORKDIR.value:
+        raise UserError("--workdir is missing: name a folder for the checkpoints.")
+    config = program.config_from_flags()
+    workdir = files.make_folder(WORKDIR.value)
+    out = files.to_path(OUT.value) if OUT.value else workdir / "correspondences.npz"
+    net = network.build(config)
+    state = train(net, config, workdir)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    weights.save(out, variables, config)
+    print(f"wrote {out}: {weights.count(variables):,} parameters\n")
+    print(_checked(net, variables, config))
+
+
+def train(
+    net: network.CorrespondenceNet, config: ConfigDict, workdir: pathlib.Path
+) -> training.TrainState:
+    """Both stages, from the newest checkpoint if there is any."""
+    total, every = training.total_steps(config), config.train.checkpoint_every
+    state = training.create_state(net, config)
+    with Checkpoints(workdir, config.train.keep_checkpoints) as saved:
+        if saved.latest_step() is not None:
+            state = saved.restore(state)
+        save_config(workdir, config)
+        first = int(state.step)
+        if first == total:
+            return state
+        pairs = still_pairs.batches(config, [*_stills(config, held_out=False).values()], first)
+        stage = None
+        with Progress(total, "train", start=first) as progress:
+            for number in range(first, total):
+                if stage != training.stage_of(config, number):
+                    stage = training.stage_of(config, number)
+                    step = training.make_step(net, config, stage)
+                    if number == config.correspondences.affinity_steps:
+                        state = training.enter_refinement(state, config)
+                state, metrics = step(state, next(pairs))
+                done = number + 1
+                log = done % config.train.log_every == 0 or done == total
+                progress.update(**(jax.device_get(metrics) if log else {}))
+                if done % every == 0 or done == total:
+                    saved.save(state)
+    return state
+
+
+def _stills(config: ConfigDict, held_out: bool) -> Kinds:
+    """Synthetic stills and, where a dataset is named, its own."""
+    count = config.correspondences.num_checks if held_out else config.stills.num_synthetic
+    split = "val" if held_out else "train"
+    kinds: Kinds = {"synthetic": still_pairs.synthetic(config, split, count)}
+    if config.dataset.data_dir:
+        name = config.dataset.eval_split if held_out else config.dataset.train_split
+        kinds[config.dataset.name] = still_pairs.Annotated(config, name)
+    return kinds
+
+
+def _checked(net: network.CorrespondenceNet, variables: dict, config: ConfigDict) -> str:
+    """The self-check as a table: of the trained network and of an untrained one."""
+    fresh = training.create_state(net, config)
+    untrained = {"params": fresh.params, "batch_stats": fresh.batch_stats}
+    rows: list[Sequence[str]] = [_HEADS]
+    for kind, stills in _stills(config, held_out=True).items():
+        for name, which in (("untrained", untrained), ("trained", variables)):
+            pairs = still_pairs.held_out(config, stills, config.correspondences.num_checks)
+            rows.append([f"{kind}, {name}", *_row(training.check(net, which, pairs))])
+    return tables.aligned(rows)
+
+
+_HEADS = ("held-out pairs", "joints", "A finds", "R finds", "R of seen", "R of absent")
+
+
+def _row(scores: dict[str, float]) -> list[str]:
+    shares = ("affinity", "refinement", "r_positive", "r_absent")
+    return [f"{scores['positives']:,.0f}", *(f"{scores[name]:.3f}" for name in shares)]
+
+
+if __name__ == "__main__":
+    program.run(main)
