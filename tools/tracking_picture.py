@@ -10,6 +10,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+import cv2
+import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 from PIL import Image
@@ -17,7 +19,7 @@ from PIL import Image
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be installed
 
 from input_pipeline.synthvideo import detector, render
-from input_pipeline.synthvideo.kinds import KINDS
+from input_pipeline.synthvideo.kinds import KINDS, MOST_PEOPLE
 from pinet_jax import program, visualize
 from pinet_jax.config import load_config
 from pinet_jax.data import RgbImage
@@ -31,8 +33,9 @@ OUT = flags.DEFINE_string("out", None, "GIF file to write.")
 KIND = flags.DEFINE_string("kind", "crossing", "Kind of the video.")
 NUMBER = flags.DEFINE_integer("number", 0, "Number of the held-out video.", lower_bound=0)
 
-SIDE = 360  # pixels
-COLORS = 48
+SIDE = 320  # pixels
+COLORS = 96
+SMOOTHING = 5, 30.0, 5.0  # of the sensor's noise, which a GIF cannot pack
 MILLISECONDS = 80  # a frame
 
 
@@ -61,14 +64,19 @@ def draw(config: ConfigDict) -> list[RgbImage]:
     for image, people in follow(zip(video.images, found, strict=True), linker, config):
         poses = people.ids, people.keypoints, people.keypoint_scores
         trails = visualize.longer_trails(trails, *poses)
-        pictures.append(visualize.draw_tracks(image, *poses, trails, COCO, min_long_side=SIDE))
+        smooth = cv2.bilateralFilter(image, *SMOOTHING)
+        pictures.append(visualize.draw_tracks(smooth, *poses, trails, COCO, min_long_side=SIDE))
     return pictures
 
 
 def save_gif(pictures: Sequence[RgbImage], path: pathlib.Path) -> None:
-    """Writes an endless animation in the colours of its middle frame."""
+    """Writes an endless animation in the colours of its middle frame and of people."""
     images = [Image.fromarray(picture) for picture in pictures]
-    palette = images[len(images) // 2].quantize(COLORS)
+    middle = pictures[len(pictures) // 2]
+    people = [visualize.person_color(index) for index in range(MOST_PEOPLE)]
+    swatches = np.repeat(np.array(people, np.uint8), len(middle) // len(people), 0)
+    swatches = np.broadcast_to(swatches[:, None], (len(swatches), middle.shape[1], 3))
+    palette = Image.fromarray(np.concatenate([middle, swatches])).quantize(COLORS)
     small = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     small[0].save(
         path, format="GIF", save_all=True, append_images=small[1:], duration=MILLISECONDS, loop=0

@@ -32,7 +32,7 @@ def test_the_picture_moves(tmp_path):
     method = "--config.tracking.method=oks"
     programs.output_of("tools/tracking_picture.py", f"--out={path}", method, *SMALL)
     with Image.open(path) as picture:
-        assert picture.size == (360, 360) and picture.n_frames == 5
+        assert picture.size == (320, 320) and picture.n_frames == 5
 
 
 @pytest.mark.parametrize(
