@@ -87,7 +87,12 @@ def test_unknown_choices_are_named(field):
 @pytest.mark.parametrize("field, choices", CHOICES.items())
 def test_every_choice_is_taken(field, choices):
     for choice in choices:
-        check_choices(load_config("base", {field: choice}))
+        check_choices(load_config("base", {"eval.pose_fusion": False, field: choice}))
+
+
+def test_fusion_has_no_groups_in_the_suppression_that_is_not_by_oks():
+    with pytest.raises(UserError, match="pose_fusion goes with config.eval.suppression=oks"):
+        check_choices(load_config("base", {"eval.suppression": "dekr"}))
 
 
 @pytest.mark.parametrize(
