@@ -65,10 +65,7 @@ class CorrespondenceLinker:
         size = image.shape[:2]
         seen = self._warper.describe(view.letterbox(image, self._config.view_size))
         frames = state.frames or self._warper.nothing(seen)
-        links, recovered = (
-            Links(found, np.zeros(0, int), np.zeros(len(found), bool)),
-            found.take(np.zeros(0, int)),
-        )
+        links, recovered = _none_live(found), found.take(np.zeros(0, int))
         if len(live):
             warped = self._warp(frames, seen, live, size)
             recovered = self._recover(state, image, frame, live, found, warped)
