@@ -12,4 +12,6 @@ from configs import cid_coco, demo
 def get_config() -> ConfigDict:
     config = cid_coco.with_cid(demo.get_config())
     config.targets.max_instances = 24  # of 8 crowds of 2 or 3
+    config.train.batch_size = 8
+    config.train.learning_rate = 2e-3
     return config
