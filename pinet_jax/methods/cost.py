@@ -31,11 +31,13 @@ class Cost:
         parameters: numbers that training changes.
         multiply_adds: of convolutions and matrix products.
         xla_flops: floating-point operations as XLA counts them before it optimises.
+        in_paper: whether the method's paper counts the piece in its total.
     """
 
     parameters: int
     multiply_adds: int
     xla_flops: int
+    in_paper: bool = True
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
@@ -107,10 +109,19 @@ def _backbone(model: nn.Module, image):
 
 
 def table(costs: Mapping[str, Cost]) -> str:
-    """One line a piece and their total, as in a paper."""
-    total = functools.reduce(Cost.__add__, costs.values())
-    rows = {**costs, "total": total}
+    """One line a piece and their total, as in a paper.
+
+    Beside it that without the pieces that the paper does not count, if there are any.
+    """
+    counted = {name: cost for name, cost in costs.items() if cost.in_paper}
+    rows = {**costs, "total": _sum(costs)}
+    if len(counted) < len(costs):
+        rows[f"without {', '.join(set(costs) - set(counted))}"] = _sum(counted)
     return tables.aligned([_COLUMNS, *(_cells(*item) for item in rows.items())])
+
+
+def _sum(costs: Mapping[str, Cost]) -> Cost:
+    return functools.reduce(Cost.__add__, costs.values())
 
 
 def _cells(name: str, cost: Cost) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ def test_every_choice_is_taken(field, choices):
 
 
 def test_fusion_has_no_groups_in_the_suppression_that_is_not_by_oks():
-    with pytest.raises(UserError, match="pose_fusion goes with config.eval.suppression=oks"):
+    with pytest.raises(UserError, match=r"pose_fusion goes with config\.eval\.suppression=oks"):
         check_choices(load_config("base", {"eval.suppression": "dekr"}))
 
 

@@ -122,6 +122,13 @@ def test_the_table_adds_up():
     assert len({len(line) for line in lines}) == 1
 
 
+def test_the_table_also_adds_up_without_the_refinement():
+    """The paper's Table 3 gives 29.4 M for PINet: of the network without PR."""
+    lines = costs_of.table(cost.network_cost(load_config("coco"), 512, 512)).splitlines()
+    assert [line.split("  ")[0] for line in lines[-2:]] == ["total", "without PR"]
+    assert "29,364,218" in lines[-1] and "29.36" in lines[-1]
+
+
 @pytest.mark.parametrize("size", [(0, 64), (64, 100)])
 def test_sizes_that_the_network_cannot_see(size):
     with pytest.raises(UserError, match="multiples of 32"):
