@@ -156,7 +156,7 @@ def _results(
     with Progress(data.num_eval_images(), f"predict {data.eval_name}") as progress:
         for batch in data.eval_batches():
             found = jax.device_get(find(variables, batch.images, batch.to_image))
-            rows = np.flatnonzero(batch.valid)
+            rows = np.flatnonzero(batch.valid).tolist()
             for fused, people in found.items():
                 for row in rows:
                     results[fused] += coco_results(batch.image_id[row], people.of_image(row), most)

@@ -151,7 +151,7 @@ def test_the_programs_take_the_config_file(folder):
     """Its skeleton and its partitions are among the flags' fields."""
     path = folder / "five_points.py"
     printed = programs.output_of(ROOT / "tools/summary.py", f"--config={path}", "--size=64")
-    assert "five_points keypoints, partition halves" in printed
+    assert "five_points keypoints; " in printed and "partition halves" in printed
     printed = programs.output_of(
         *(ROOT / "tools/occlusion.py", folder / "five_points/annotations/val.json"),
         *(f"--config={path}", f"--out={folder / 'hidden.png'}"),

@@ -263,7 +263,10 @@ def test_a_results_file_is_scored_without_model_data_or_tensorflow(evaluated, fo
     ("arguments", "words"),
     [
         (("--results={bad}", "--annotations={truth}"), "bad.json': entry 0 has no 'image_id'"),
-        (("--results={bad}", "--workdir={bad}"), "--results: one of them"),
+        (
+            ("--results={bad}", "--workdir={bad}"),
+            "as --results, or tracks as --tracks: one of them",
+        ),
         (("--workdir={bad}", "--annotations={truth}"), "--annotations goes with --results"),
     ],
 )

@@ -211,7 +211,8 @@ def test_a_full_disk_ends_it_with_the_checkpoint_before(small_disk):
     assert child.returncode == 2, message
     assert "Cannot write the checkpoint of step 4" in message
     assert "No space left on device" in message and "goes on from step 2" in message
-    assert [path.name for path in (small_disk / "run" / "checkpoints").iterdir()] == ["2"]
+    # A writer of Orbax's that was still at work may leave a part, which the next start removes.
+    assert reading.steps_of(small_disk / "run") == [2]
     reading.load_variables(small_disk / "run")
 
 
