@@ -111,6 +111,7 @@ def test_posetracks_joints_are_written_where_they_are_wanted(tmp_path):
     np.testing.assert_allclose(frame.scores[0, :3], [0.9, 0.45, 0.45])
 
 
+@pytest.mark.slow
 def test_300_frames_stay_in_constant_memory(tmp_path, monkeypatch):
     folder = write_frames(tmp_path / "clip", 31)
     alive, most = set(), []

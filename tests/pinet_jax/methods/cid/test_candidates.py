@@ -14,6 +14,8 @@ from pinet_jax.methods.cid import candidates
 from tests import tiny
 from tests.pinet_jax.methods.cid.test_losses import patch_network
 
+pytestmark = pytest.mark.slow
+
 
 def random_images(config, batch=1, seed=0):
     rng = np.random.default_rng(seed)

@@ -16,6 +16,8 @@ from pinet_jax.weights import convert
 from tests.paths import GOLDEN
 from tests.pinet_jax.methods.cid import golden
 
+pytestmark = pytest.mark.slow
+
 QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 VIEWS = ("original", "mirrored")
 

@@ -103,6 +103,7 @@ def step_of(**fields):
     return step
 
 
+@pytest.mark.slow
 def test_mean_over_parts_is_the_whole_batch():
     config, model, _ = patch_network()
     batch, step = make_batch(5), step_of()

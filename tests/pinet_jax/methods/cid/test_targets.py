@@ -167,6 +167,7 @@ def test_of_too_many_instances_a_random_choice_is_trained_on():
     assert enough.valid.sum() == 8  # and one place is left
 
 
+@pytest.mark.slow
 def test_targets_as_pictures_show_them():
     batch, config = make_batch(seed=10, images=3, persons=2), tiny.config()
     found, shown = render(batch), targets.show_targets(batch, config)

@@ -23,6 +23,8 @@ from tests.paths import GOLDEN
 from tests.pinet_jax.methods.dekr import golden
 from tests.pinet_jax.methods.dekr.golden import close
 
+pytestmark = pytest.mark.slow
+
 QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
 

@@ -202,6 +202,7 @@ def random_images(config, batch, seed=0):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_candidates_against_loops(variant):
     config = VARIANTS[variant]
