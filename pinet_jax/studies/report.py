@@ -31,11 +31,12 @@ HOW_CLAIMS = (
 )
 
 
+ROWS, BY_IOU, OCCLUSION, STAGES = "rows.png", "by_iou.png", "occlusion.png", "stages.png"
 PICTURES = {  # file -> heading in the report
-    "rows.png": "Rows beside the paper's",
-    "by_iou.png": "AP by crowding",
-    "occlusion.png": "What the parts of a partition show",
-    "stages.png": "From proposals to people",
+    ROWS: "Rows beside the paper's",
+    BY_IOU: "AP by crowding",
+    OCCLUSION: "What the parts of a partition show",
+    STAGES: "From proposals to people",
 }
 
 
@@ -54,8 +55,8 @@ def write(config: ConfigDict, out: pathlib.Path, known: Known) -> None:
     files.write_text(out / "study.json", json.dumps(content, indent=2) + "\n")
     if not known:
         return
-    visualize.save_png(pictures.bars(known, config), out / "rows.png")
-    visualize.save_png(pictures.by_level(known, config), out / "by_iou.png")
+    visualize.save_png(pictures.bars(known, config), out / ROWS)
+    visualize.save_png(pictures.by_level(known, config), out / BY_IOU)
     blocks = [
         page.heading("Rows"),
         page.table(row_table[0], row_table[1:]),

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons, visualize
 from pinet_jax.config import with_fields
+from pinet_jax.inference.fusion import People
 from pinet_jax.inference.predictor import Predictor
 from pinet_jax.visualize import canvas
 
@@ -46,12 +48,7 @@ def picture(
     return canvas.grid(tiles, len(STAGES), _GAP)
 
 
-def _shown(people: Any) -> Any:
+def _shown(people: People) -> People:
     """The people who are sure enough to be drawn."""
     sure = people.scores >= visualize.MIN_SCORE
-    return type(people)(
-        people.keypoints[sure],
-        people.keypoint_scores[sure],
-        people.scores[sure],
-        people.valid[sure],
-    )
+    return jax.tree.map(lambda array: array[sure], people)

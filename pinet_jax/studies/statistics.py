@@ -109,13 +109,11 @@ def verdict(found: Interval, earlier: float | None = None, at_least: bool = Fals
         found: the difference at the end of the training.
         earlier: the same at the last scored share before it; a difference that changed its
             sign since is not settled.
-        at_least: whether no difference fulfils the claim too, as where both rows find the
-            very same.
+        at_least: whether no difference fulfils the claim too.
     """
-    if at_least and found.low == found.high == 0:
-        return HELD
-    if found.low <= 0 <= found.high:
+    fulfilled = found.low > 0 or (at_least and found.low == 0)
+    if not fulfilled and found.high >= 0:
         return NOT_RESOLVED
     if earlier is not None and earlier * found.value < 0:
         return NOT_SETTLED
-    return HELD if found.value > 0 else REVERSED
+    return HELD if fulfilled else REVERSED

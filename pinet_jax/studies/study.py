@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import jax
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons, visualize
@@ -22,7 +23,6 @@ from pinet_jax.weights.reading import load_variables
 
 SHOWN = "full"  # the training whose stages are drawn
 SHOWN_IMAGES = 3
-OCCLUSION, STAGES = "occlusion.png", "stages.png"
 FIRST_ROWS = 2  # trainings whose spread over seeds is measured before more are run
 OpenData = Callable[[ConfigDict], Data]
 
@@ -44,11 +44,13 @@ def run_study(
         budget: minutes after which it stops, with the run in hand saved.
 
     Raises:
-        UserError: unknown rows, or the folder holds a study of another config.
+        UserError: unknown rows, several processes, or a folder with a study of another config.
         Stopped: by a signal or at the end of the budget, in a training; started again, it goes
             on. Between trainings the end of the budget ends the process.
     """
     check_choices(config)
+    if jax.process_count() > 1:
+        raise UserError("A study runs in one process: start it without --multi_host.")
     out = files.make_folder(out)
     wanted = [rows.row(name) for name in names or [row.name for row in rows.ROWS]]
     _check_same_study(config, out)
@@ -83,18 +85,18 @@ def _draw(config: ConfigDict, out: pathlib.Path, open_data: OpenData) -> None:
     """The pictures that no score is needed for: what parts show, and the stages of a network."""
     skeleton = skeletons.of(config)
     data = open_data(runs.held_out(config))
-    if not (out / OCCLUSION).is_file():
+    if not (out / report.OCCLUSION).is_file():
         visibility = occlusion.read_visibility(_truth(data), skeleton)
         found = occlusion.of_partitions(visibility, skeleton)
         title = f"{data.eval_name}: {len(visibility):,} persons"
-        visualize.save_png(occlusion.draw(found, title), out / OCCLUSION)
+        visualize.save_png(occlusion.draw(found, title), out / report.OCCLUSION)
     run = runs.Run(SHOWN, 0)
-    if is_scored(config, run, out) and not (out / STAGES).is_file():
+    if is_scored(config, run, out) and not (out / report.STAGES).is_file():
         _, variables = load_variables(run.folder(out))
         ids = data.eval_ids_with_people()[:SHOWN_IMAGES]
         images = [image for image, _ in data.load_eval_images(ids)]
         trained = runs.training_config(config, run)
-        visualize.save_png(stages.picture(trained, variables, images), out / STAGES)
+        visualize.save_png(stages.picture(trained, variables, images), out / report.STAGES)
 
 
 def known(

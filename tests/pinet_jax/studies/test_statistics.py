@@ -49,6 +49,11 @@ def test_more_confidence_is_a_wider_interval():
         (Interval(0.03, -0.01, 0.07), 0.02, False, "not resolved"),
         (Interval(0.03, 0.01, 0.05), -0.02, False, "not settled"),
         (Interval(0.0, 0.0, 0.0), 0.0, True, "held"),
+        (Interval(0.01, 0.0, 0.02), 0.0, True, "held"),
+        (Interval(0.01, 0.0, 0.02), 0.0, False, "not resolved"),
+        (Interval(0.01, -0.01, 0.02), 0.0, True, "not resolved"),
+        (Interval(-0.01, -0.02, 0.0), 0.0, True, "not resolved"),
+        (Interval(-0.02, -0.03, -0.01), 0.0, True, "reversed"),
         (Interval(0.0, 0.0, 0.0), 0.0, False, "not resolved"),
     ],
 )
