@@ -155,6 +155,7 @@ def get_config() -> ConfigDict:
     config.tracking.merge = False  # join tracks over longer gaps; needs the whole video
     # "correspondences" alone, from here on.
     config.tracking.weights = ""  # .npz of tools/train_correspondences.py; "": the package's
+    config.tracking.features = "own"  # or "shared": read off the model's backbone
     config.tracking.normalise = "unit"  # features; or "released", by their squared length
     config.tracking.refinement = True  # else R is what A has in 5x5 cells
     config.tracking.odds = 256.0  # of a joint, times those that the refinement gives it, make R

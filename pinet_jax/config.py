@@ -27,6 +27,7 @@ CHOICES = {  # dotted field -> what it may be
     "targets.convention": ("released", "paper"),
     "targets.area": ("box", "segment", "released"),
     "eval.suppression": ("oks", "dekr"),
+    "tracking.features": ("own", "shared"),
     "train.schedule": ("step", "cosine"),
 }
 

@@ -1,18 +1,21 @@
 """Trains the correspondence network of pose tracking on still images.
 
     tools/train_correspondences.py --config configs/correspondences.py --workdir DIR
-        [--out FILE.npz]
+        [--out FILE.npz] [--checkpoint MODEL]
 
 On stills of the synthetic crowd and, where --config.dataset.data_dir names a dataset with
 keypoints, on those of its --config.dataset.train_split too. Started again on the same workdir it
 goes on from the newest checkpoint. FILE.npz (DIR/correspondences.npz) is what
 --config.tracking.weights takes; the package's own weights were made by this command with COCO
-stills. At the end the network is checked on held-out pairs, beside an untrained one.
+stills. With --checkpoint the features are read off the map of that model's backbone, which stays
+as it is, for --config.tracking.features=shared with that model. At the end the network is
+checked on held-out pairs, beside an untrained one.
 """
 
+import functools
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 from absl import flags
@@ -22,36 +25,62 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be
 
 from input_pipeline import still_pairs
 from pinet_jax import program
-from pinet_jax.config import save_config
+from pinet_jax.config import save_config, with_fields
 from pinet_jax.errors import UserError
+from pinet_jax.inference.backbone_maps import BackboneMaps
 from pinet_jax.runtime import files, tables
 from pinet_jax.runtime.progress import Progress
 from pinet_jax.tracking.correspondences import network, training, weights
+from pinet_jax.tracking.correspondences.losses import Pairs
+from pinet_jax.weights import reading
 from pinet_jax.weights.checkpoints import Checkpoints
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints and the config.")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "Model whose backbone's map the features are read off."
+)
 OUT = flags.DEFINE_string("out", None, "Weights to write; WORKDIR/correspondences.npz if absent.")
 
 Kinds = dict[str, still_pairs.Stills]
+See = Callable[[Pairs], Pairs]  # what the network sees of views
 
 
 def main(_: list[str]) -> None:
     """Runs the program."""
     if not WORKDIR.value:
         raise UserError("--workdir is missing: name a folder for the checkpoints.")
-    config = program.config_from_flags()
+    config, maps = _shared(program.config_from_flags(), CHECKPOINT.value)
     workdir = files.make_folder(WORKDIR.value)
     out = files.to_path(OUT.value) if OUT.value else workdir / "correspondences.npz"
     net = network.build(config)
-    state = train(net, config, workdir)
+    see = functools.partial(_seen, maps) if maps else lambda pairs: pairs
+    state = train(net, config, workdir, see)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    weights.save(out, variables, config)
+    weights.save(out, variables, config, maps.fingerprint if maps else "")
     print(f"wrote {out}: {weights.count(variables):,} parameters\n")
-    print(_checked(net, variables, config))
+    print(_checked(net, variables, config, see))
+
+
+def _shared(config: ConfigDict, checkpoint: str | None) -> tuple[ConfigDict, BackboneMaps | None]:
+    """The config and the maps of features that a model shares, if one is named."""
+    if not checkpoint:
+        if config.tracking.features == "shared":
+            raise UserError("--checkpoint is missing: name the model that shares its features.")
+        return config, None
+    of_model, variables = reading.load_variables(checkpoint)
+    config = with_fields(config, {"tracking.features": "shared"})
+    with config.unlocked():
+        config.model = of_model.model
+    return config, BackboneMaps(of_model, variables)
+
+
+def _seen(maps: BackboneMaps, pairs: Pairs) -> Pairs:
+    """Pairs of what the backbone makes of views."""
+    return pairs.replace(view_a=maps(pairs.view_a), view_b=maps(pairs.view_b))
 
 
 def train(
-    net: network.CorrespondenceNet, config: ConfigDict, workdir: pathlib.Path
+    net: network.CorrespondenceNet, config: ConfigDict, workdir: pathlib.Path, see: See
 ) -> training.TrainState:
     """Both stages, from the newest checkpoint if there is any."""
     total, every = training.total_steps(config), config.train.checkpoint_every
@@ -72,7 +101,7 @@ def train(
                     step = training.make_step(net, config, stage)
                     if number == config.correspondences.affinity_steps:
                         state = training.enter_refinement(state, config)
-                state, metrics = step(state, next(pairs))
+                state, metrics = step(state, see(next(pairs)))
                 done = number + 1
                 log = done % config.train.log_every == 0 or done == total
                 progress.update(**(jax.device_get(metrics) if log else {}))
@@ -92,7 +121,7 @@ def _stills(config: ConfigDict, held_out: bool) -> Kinds:
     return kinds
 
 
-def _checked(net: network.CorrespondenceNet, variables: dict, config: ConfigDict) -> str:
+def _checked(net: network.CorrespondenceNet, variables: dict, config: ConfigDict, see: See) -> str:
     """The self-check as a table: of the trained network and of an untrained one."""
     fresh = training.create_state(net, config)
     untrained = {"params": fresh.params, "batch_stats": fresh.batch_stats}
@@ -100,7 +129,7 @@ def _checked(net: network.CorrespondenceNet, variables: dict, config: ConfigDict
     for kind, stills in _stills(config, held_out=True).items():
         for name, which in (("untrained", untrained), ("trained", variables)):
             pairs = still_pairs.held_out(config, stills, config.correspondences.num_checks)
-            rows.append([f"{kind}, {name}", *_row(training.check(net, which, pairs))])
+            rows.append([f"{kind}, {name}", *_row(training.check(net, which, map(see, pairs)))])
     return tables.aligned(rows)
 
 

@@ -57,6 +57,11 @@ class HRNet(nn.Module):
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
 
+    @property
+    def channels(self) -> int:
+        """Of F, all branches together."""
+        return self.width * 15
+
     @nn.compact
     def __call__(
         self, image: Float[Array, "b h w 3"], train: bool = False

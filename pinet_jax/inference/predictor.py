@@ -42,6 +42,7 @@ class Predictor:
 
     Attributes:
         config: as given.
+        variables: as given, on the devices.
         compile_count: how many programs have been compiled so far.
     """
 
@@ -54,7 +55,7 @@ class Predictor:
         self._sizes: set[tuple[int, int]] = set()  # that it has met
         mesh, shared, split = devices.local_mesh(), PartitionSpec(), PartitionSpec(devices.AXIS)
         self._num_devices = mesh.size
-        self._variables = jax.device_put(dict(variables), NamedSharding(mesh, shared))
+        self.variables = jax.device_put(dict(variables), NamedSharding(mesh, shared))
         self._split = NamedSharding(mesh, split)
         model = method.build(config)
 
@@ -111,7 +112,7 @@ class Predictor:
         count = len(to_image)
         batch = _pad((images, to_image), -count % self._num_devices)
         with self._saying_that_it_compiles(images[0].shape[1:3]):
-            people = self._run(self._variables, *jax.device_put(batch, self._split))
+            people = self._run(self.variables, *jax.device_put(batch, self._split))
         return people if len(people.valid) == count else jax.tree.map(lambda x: x[:count], people)
 
     def _saying_that_it_compiles(self, size: tuple[int, int]) -> contextlib.AbstractContextManager:

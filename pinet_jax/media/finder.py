@@ -28,10 +28,14 @@ class Finder:
     Args:
         config: of the model.
         variables: of the model.
+
+    Attributes:
+        config: as given.
+        variables: as given.
     """
 
     def __init__(self, config: ConfigDict, variables: Mapping[str, Any]):
-        self._config, self._variables = config, variables
+        self.config, self.variables = config, variables
 
     def __call__(self, images: Sequence[RgbImage]) -> list[People]:
         """The people of at most `batch_size` images; UserError if memory does not suffice."""
@@ -42,7 +46,7 @@ class Finder:
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the network's input; UserError for images too long for it."""
-        size = eval_size(height, width, self._config)
+        size = eval_size(height, width, self.config)
         if max(size) > WIDEST * min(size):
             raise UserError(
                 f"with {width}x{height} pixels it is more than {WIDEST} times as long as wide: "
@@ -53,19 +57,19 @@ class Finder:
     def batch_size(self, height: int, width: int) -> int:
         """How many images of this size go together: one where it is much longer than wide."""
         size = self.input_size(height, width)
-        return 1 if max(size) > WIDE * min(size) else self._config.eval.batch_size
+        return 1 if max(size) > WIDE * min(size) else self.config.eval.batch_size
 
     @functools.cached_property
     def _together(self) -> Predictor:
-        return Predictor(self._config, self._variables)
+        return Predictor(self.config, self.variables)
 
     @functools.cached_property
     def _alone(self) -> Predictor:
-        if self._config.eval.batch_size == 1:
+        if self.config.eval.batch_size == 1:
             return self._together
-        config = self._config.copy_and_resolve_references()
+        config = self.config.copy_and_resolve_references()
         config.eval.batch_size = 1
-        return Predictor(config, self._variables)
+        return Predictor(config, self.variables)
 
 
 class Artist:

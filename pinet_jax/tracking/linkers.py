@@ -5,12 +5,16 @@ video goes in and out, so that one linker serves any number of videos.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int
+from ml_collections import ConfigDict
 
 from pinet_jax.data import RgbImage
+from pinet_jax.inference.fusion import People
+from pinet_jax.methods.variables import Variables
 from pinet_jax.tracking.frames import Detections, Tracked
 from pinet_jax.tracking.tracks import Live
 
@@ -29,6 +33,22 @@ class Links:
     detections: Detections
     detection_of: Int[np.ndarray, " t"]
     duplicate: Bool[np.ndarray, " n"]
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What finds the people, such as a `Predictor`.
+
+    Attributes:
+        config: of the model.
+        variables: of the model.
+    """
+
+    config: ConfigDict
+    variables: Variables
+
+    def __call__(self, images: Sequence[RgbImage]) -> list[People]:
+        """The people of at most eval.batch_size images of one size."""
 
 
 @runtime_checkable

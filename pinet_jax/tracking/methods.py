@@ -1,36 +1,27 @@
 """The linker that config.tracking.method names."""
 
-from collections.abc import Callable, Sequence
-
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
-from pinet_jax.data import RgbImage
 from pinet_jax.errors import UserError
-from pinet_jax.inference.fusion import People
 from pinet_jax.tracking.flow import FlowLinker
-from pinet_jax.tracking.linkers import Linker, Merger
+from pinet_jax.tracking.linkers import Linker, Merger, Model
 from pinet_jax.tracking.oks import OksLinker
 
 NAMES = ("oks", "flow", "correspondences")
 
 
-# Finds the people of images of one size, such as a `Predictor`.
-Find = Callable[[Sequence[RgbImage]], list[People]]
-
-
-def build(config: ConfigDict, find: Find | None) -> Linker:
+def build(config: ConfigDict, model: Model | None) -> Linker:
     """The linker of a config.
 
     Args:
         config: its `tracking` and its skeleton.
-        find: finds people again in crops; None where there is no model, so that nobody is
-            recovered.
+        model: that finds the people; None where there is none, so that nobody is recovered.
 
     Raises:
         UserError: an unknown method, or one that cannot work with a choice of the config.
     """
-    linker = _build(config, find)
+    linker = _build(config, model)
     if config.tracking.merge and not isinstance(linker, Merger):
         raise UserError(
             f"config.tracking.merge: the method '{config.tracking.method}' cannot merge tracks: "
@@ -39,7 +30,7 @@ def build(config: ConfigDict, find: Find | None) -> Linker:
     return linker
 
 
-def _build(config: ConfigDict, find: Find | None) -> Linker:
+def _build(config: ConfigDict, model: Model | None) -> Linker:
     method, sigmas = config.tracking.method, skeletons.of(config).sigmas
     if method == "oks":
         return OksLinker(config.tracking, sigmas)
@@ -48,5 +39,5 @@ def _build(config: ConfigDict, find: Find | None) -> Linker:
     if method == "correspondences":
         from pinet_jax.tracking import correspondences
 
-        return correspondences.build(config, find)
+        return correspondences.build(config, model)
     raise UserError(f"config.tracking.method: no method '{method}'; use one of {', '.join(NAMES)}.")

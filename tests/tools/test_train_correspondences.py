@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from pinet_jax.config import load_config
+from pinet_jax import Predictor, Tracker, methods
+from pinet_jax.config import load_config, with_fields
 from pinet_jax.tracking.correspondences import weights
-from pinet_jax.weights import reading
-from tests import programs
+from pinet_jax.weights import checkpoints, reading
+from tests import programs, tiny
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -26,12 +27,13 @@ SMALL = {
 }
 
 
-def train(workdir, **changes):
+def train(workdir, *flags, **changes):
     fields = SMALL | {"correspondences.affinity_steps": 2} | changes
     return programs.run(
         ROOT / "tools/train_correspondences.py",
         f"--config={ROOT / 'configs/correspondences.py'}",
         f"--workdir={workdir}",
+        *flags,
         *(f"--config.{name}={value}" for name, value in fields.items()),
     )
 
@@ -80,6 +82,21 @@ def test_started_again_it_goes_on_and_ends_where_it_would_have(workdir):
     assert whole.keys() == again.keys()
     for name, array in whole.items():
         np.testing.assert_array_equal(again[name], array, err_msg=name)
+
+
+def test_features_are_read_off_the_map_of_a_model_that_tracks_by_them(tmp_path):
+    config = tiny.config()
+    variables = tiny.random_variables(methods.of(config).build(config))
+    checkpoints.save_variables(tmp_path / "model", config, variables)
+    done = train(tmp_path / "shared", f"--checkpoint={tmp_path / 'model'}")
+    assert done.returncode == 0, done.stderr
+    trained = tmp_path / "shared" / "correspondences.npz"
+    changes = {"tracking.features": "shared", "tracking.weights": str(trained)}
+    tracker = Tracker(Predictor(with_fields(config, changes), variables))
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    assert len(list(tracker([image] * 3))) == 3
+    done = train(tmp_path / "none", **{"tracking.features": "shared"})
+    assert done.returncode == 2 and "--checkpoint is missing" in done.stderr
 
 
 def test_a_mistake_ends_with_one_sentence(tmp_path):

@@ -39,12 +39,15 @@ class CorrespondenceLinker:
 
     Args:
         config: tracking, the skeleton and eval.input_size are read.
+        views: what the network sees of frames.
         warper: the compiled network.
         estimate: finds people in crops, to recover them; None recovers nobody.
     """
 
-    def __init__(self, config: ConfigDict, warper: Warper, estimate: Estimate | None):
-        self._config, self._warper = config.tracking, warper
+    def __init__(
+        self, config: ConfigDict, views: view.View, warper: Warper, estimate: Estimate | None
+    ):
+        self._config, self._view, self._warper = config.tracking, views, warper
         self._estimate = estimate if config.tracking.recovery else None
         self._crop_size = config.eval.input_size
         self._sigmas = skeletons.of(config).sigmas
@@ -63,7 +66,7 @@ class CorrespondenceLinker:
     ) -> tuple[Memory, Links]:
         """See `linkers.Linker`."""
         size = image.shape[:2]
-        seen = self._warper.describe(view.letterbox(image, self._config.view_size))
+        seen = self._warper.describe(self._view.see(image))
         frames = state.frames or self._warper.nothing(seen)
         links, recovered = _none_live(found), found.take(np.zeros(0, int))
         if len(live):
@@ -120,7 +123,7 @@ class CorrespondenceLinker:
             found,
             self._estimate,
             self._sigmas,
-            self._config.box_margin * max(size) / self._config.view_size,
+            self._config.box_margin / self._to_view(size)[0, 0],
             self._crop_size,
             self._config,
         )
@@ -165,7 +168,7 @@ class CorrespondenceLinker:
         return view.apply(view.inverse(to_view), np.concatenate(joints)), np.concatenate(scores)
 
     def _to_view(self, size: tuple[int, int]) -> Float[np.ndarray, "2 3"]:
-        return view.matrix(*size, self._config.view_size)
+        return self._view.matrix(*size)
 
 
 def _none_live(found: Detections) -> Links:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Real
 
 from pinet_jax.data import AnyArray
 from pinet_jax.tracking.correspondences.affinity import cells_of
@@ -13,19 +13,19 @@ NEAR = 3  # cells: a joint found so near counts as found
 
 @struct.dataclass
 class Pairs:
-    """B pairs of views of side S with the joints of P persons.
+    """B pairs of views with the joints of P persons.
 
     Attributes:
-        view_a: RGB, with the queries.
-        view_b: RGB, that is searched.
+        view_a: with the queries; RGB, or what a backbone makes of it.
+        view_b: likewise, that is searched.
         queries: joints in view a, (x, y) in its pixels.
         targets: the same joints in view b.
         valid: queries that are asked.
         positive: of these, joints that are to be seen in view b; the others are absent.
     """
 
-    view_a: UInt8[AnyArray, "b s s 3"]
-    view_b: UInt8[AnyArray, "b s s 3"]
+    view_a: Real[AnyArray, "b h w c"]
+    view_b: Real[AnyArray, "b h w c"]
     queries: Float[AnyArray, "b p k 2"]
     targets: Float[AnyArray, "b p k 2"]
     valid: Bool[AnyArray, "b p k"]

@@ -1,9 +1,10 @@
 """The correspondence network: siamese features, affinity, refinement (TRACKING.md, section 1).
 
-F of an image has 32 channels at stride 4. A query is a 3x3 window of one image's F; its affinity
-A with another image's is a softmax over that image's cells. The refinement looks at both images'
-F and at the A of all the joints of one person, and says for each cell how surely the joint is
-there: R. Unlike A it can say that a joint is nowhere.
+F of an image has 32 channels at stride 4: of a small network of its own, or read off the map of
+a model's backbone (config.tracking.features). A query is a 3x3 window of one image's F; its
+affinity A with another image's is a softmax over that image's cells. The refinement looks at both
+images' F and at the A of all the joints of one person, and says for each cell how surely the
+joint is there: R. Unlike A it can say that a joint is nowhere.
 """
 
 import functools
@@ -15,9 +16,16 @@ from jaxtyping import Array, Float, Real
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
+from pinet_jax.backbones import hrnet
 from pinet_jax.backbones.hrnet import BasicBlock, ConvBN
 from pinet_jax.backbones.layers import BatchNorm, Conv, relu
-from pinet_jax.tracking.correspondences.affinity import TAPS, normalise, over_cells, similarity
+from pinet_jax.tracking.correspondences.affinity import (
+    STRIDE,
+    TAPS,
+    normalise,
+    over_cells,
+    similarity,
+)
 
 CHANNELS = 32  # of F
 _COARSE = (48, 64)  # channels of the features at strides 8 and 16
@@ -53,6 +61,15 @@ class Features(nn.Module):
             x = layer(levels[depth].shape[-1], kernel=1, name=f"up{depth}")(x)
             x = relu(levels[depth] + _upsample(x))
         return Conv(CHANNELS, kernel_init=_HE, name="out")(x)
+
+
+class Projection(nn.Module):
+    """F read off the map of a model's backbone, which stays as it is."""
+
+    @nn.compact
+    def __call__(self, maps: Map, train: bool = False) -> OtherMap:
+        """32 channels."""
+        return Conv(CHANNELS, kernel=1, kernel_init=_HE, name="out")(maps.astype(jnp.float32))
 
 
 class Context(nn.Module):
@@ -119,20 +136,22 @@ class CorrespondenceNet(nn.Module):
     Attributes:
         num_keypoints: K.
         normalisation: config.tracking.normalise.
+        shared_channels: of the backbone's map that F is read off; 0: F is the network's own.
     """
 
     num_keypoints: int
     normalisation: str
+    shared_channels: int = 0
 
     def setup(self):  # noqa: D102 (flax)
-        self.features = Features()
+        self.features = Projection() if self.shared_channels else Features()
         self.context = Context()
         self.refinement = Refinement(self.num_keypoints)
         self.scale = self.param("scale", nn.initializers.constant(_START_SCALE), ())
 
-    def describe(self, images: Real[Array, "b h w 3"], train: bool = False) -> OtherMap:
-        """Normalised F of RGB images, 0 to 255."""
-        return normalise(self.features(images, train), self.normalisation)
+    def describe(self, seen: Real[Array, "b h w c"], train: bool = False) -> OtherMap:
+        """Normalised F of what is seen of images: RGB, 0 to 255, or the backbone's map."""
+        return normalise(self.features(seen, train), self.normalisation)
 
     def logits(
         self, queries: Float[Array, "*b q n"], features: Float[Array, "*b h w c"]
@@ -167,7 +186,11 @@ class CorrespondenceNet(nn.Module):
 
     def init_all(self, images: Real[Array, "b h w 3"]) -> None:
         """Touches every parameter; for `init` only."""
-        features = self.describe(images)
+        seen = images
+        if self.shared_channels:
+            height, width = (side // STRIDE for side in images.shape[1:3])
+            seen = jnp.zeros((len(images), height, width, self.shared_channels))
+        features = self.describe(seen)
         as_a, as_b = self.contexts(features)
         shape = features.shape
         self.refine(as_a, as_b, jnp.zeros((shape[0], self.num_keypoints, *shape[1:3])))
@@ -180,7 +203,9 @@ def build(config: ConfigDict) -> CorrespondenceNet:
 
 def of_joints(config: ConfigDict, num_keypoints: int) -> CorrespondenceNet:
     """The network that config.tracking describes, its refinement of so many joints."""
-    return CorrespondenceNet(num_keypoints, config.tracking.normalise)
+    shared = config.tracking.features == "shared"
+    channels = hrnet.build(config).channels if shared else 0
+    return CorrespondenceNet(num_keypoints, config.tracking.normalise, channels)
 
 
 def _residual(layer: functools.partial, x: Map, depth: int) -> Map:

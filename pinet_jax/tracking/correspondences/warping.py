@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Float16, Int, UInt8
+from jaxtyping import Array, Bool, Float, Float16, Int, Real
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
+from pinet_jax.data import AnyArray
 from pinet_jax.methods.variables import shapes
 from pinet_jax.tracking.correspondences import network, weights
 from pinet_jax.tracking.correspondences.affinity import STRIDE, cells_of, inside, query_windows
@@ -80,9 +81,9 @@ class Warper:
         self._contexts = functools.partial(_contexts, net, variables)
         self._warp = functools.partial(_warp, net, refined, variables, odds)
 
-    def describe(self, view: UInt8[np.ndarray, "s s 3"]) -> Description:
-        """Of one frame, by its view."""
-        return self._describe(view[None])
+    def describe(self, seen: Real[AnyArray, "h w c"]) -> Description:
+        """Of one frame, by what is seen of it (`view.View`)."""
+        return self._describe(seen[None])
 
     def nothing(self, seen: Description) -> Description:
         """A memory of `frames` frames like this one, all of them zeros."""
@@ -145,8 +146,8 @@ def _pad(array: np.ndarray, size: int) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _describe(net: network.CorrespondenceNet, variables: dict, images: Array) -> Description:
-    return _contexts(net, variables, net.apply(variables, images, method="describe"))
+def _describe(net: network.CorrespondenceNet, variables: dict, seen: Array) -> Description:
+    return _contexts(net, variables, net.apply(variables, seen, method="describe"))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -18,24 +18,36 @@ from pinet_jax.weights.reading import check_same, named_leaves
 
 SHIPPED = pathlib.Path(__file__).with_name("weights.npz")
 
-_FACTS = ("normalise",)  # of config.tracking, that weights are of
-_KEYPOINTS = "keypoints"
+# Of config.tracking, that weights are of; and of files that are older than the choice.
+_FACTS = {"features": "own", "normalise": "unit"}
+_KEYPOINTS, _BACKBONE = "keypoints", "backbone"
 
 
 class Weights(NamedTuple):
-    """Variables, and the names of the joints that their refinement is of."""
+    """What a file holds.
+
+    Attributes:
+        variables: {"params", "batch_stats"}.
+        keypoints: names of the joints that the refinement is of.
+        backbone: fingerprint of the one whose map the features are read off; "" if they are
+            the network's own.
+    """
 
     variables: dict[str, Any]
     keypoints: tuple[str, ...]
+    backbone: str = ""
 
 
-def save(path: str | os.PathLike, variables: Variables, config: ConfigDict) -> None:
+def save(
+    path: str | os.PathLike, variables: Variables, config: ConfigDict, backbone: str = ""
+) -> None:
     """Writes an .npz, parameters in 16 bits.
 
     Args:
         path: of the file, ending in .npz.
         variables: {"params", "batch_stats"}.
         config: tracking and the skeleton are noted, and asked for by `load`.
+        backbone: its fingerprint (`inference.backbone_maps`), where its map is shared.
 
     Raises:
         UserError: the file cannot be written.
@@ -45,23 +57,24 @@ def save(path: str | os.PathLike, variables: Variables, config: ConfigDict) -> N
         for name, leaf in named_leaves(dict(variables)).items()
     }
     facts = {name: np.array(config.tracking[name]) for name in _FACTS}
-    keypoints = np.array(skeletons.of(config).keypoints)
+    facts |= {_KEYPOINTS: np.array(skeletons.of(config).keypoints), _BACKBONE: np.array(backbone)}
     with files.replacing(path) as temporary:
-        np.savez_compressed(temporary, **arrays, **facts, **{_KEYPOINTS: keypoints})
+        np.savez_compressed(temporary, **arrays, **facts)
 
 
 def load(config: ConfigDict) -> Weights:
     """The weights that config.tracking.weights names, or the package's, in 32 bits.
 
     Raises:
-        UserError: there is no such file, it is no such .npz, or it is of another
-            config.tracking.normalise.
+        UserError: there is no such file, it is no such .npz, or it is of other features or
+            another normalisation than the config says.
     """
     path = pathlib.Path(config.tracking.weights or SHIPPED).expanduser()
     try:
         with np.load(path) as file:
             arrays = dict(file)
-        facts = {name: str(arrays.pop(name)) for name in _FACTS}
+        facts = {name: str(arrays.pop(name, of_old)) for name, of_old in _FACTS.items()}
+        backbone = str(arrays.pop(_BACKBONE, ""))
         keypoints = tuple(map(str, arrays.pop(_KEYPOINTS)))
     except OSError as error:
         reason = error.strerror or "it is damaged"
@@ -78,7 +91,7 @@ def load(config: ConfigDict) -> Weights:
                 "tools/train_correspondences.py."
             )
     named = {tuple(name.split("/")): leaf.astype(np.float32) for name, leaf in arrays.items()}
-    return Weights(traverse_util.unflatten_dict(named), keypoints)
+    return Weights(traverse_util.unflatten_dict(named), keypoints, backbone)
 
 
 def check(variables: Variables, shapes: Variables, path: str | os.PathLike) -> None:

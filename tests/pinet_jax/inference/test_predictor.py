@@ -135,7 +135,7 @@ def test_devices_work_on_their_own(spread):
     """No device waits for another: the program has no operation that crosses them."""
     predictor, batch, _ = spread[2]
     pad = jax.tree.map(lambda x: np.concatenate([x, x[:1]]), (batch.images, batch.to_image))
-    text = predictor._run.lower(predictor._variables, *pad).compile().as_text()
+    text = predictor._run.lower(predictor.variables, *pad).compile().as_text()
     assert "num_partitions=2" in text
     for name in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
         assert name not in text

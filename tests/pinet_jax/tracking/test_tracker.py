@@ -20,6 +20,7 @@ class Known(pinet_jax.Predictor):
         self.config = pinet_jax.config.with_fields(
             people.config(**changes), {"eval.batch_size": batch_size}
         )
+        self.variables = {}
         self.batches = []
 
     def frames(self):

@@ -5,6 +5,7 @@ import numpy as np
 
 from pinet_jax.config import load_config
 from pinet_jax.tracking.correspondences.linker import CorrespondenceLinker
+from pinet_jax.tracking.correspondences.view import SquareView
 from pinet_jax.tracking.correspondences.warping import Warper
 from pinet_jax.tracking.frames import Detections, nobody
 from pinet_jax.tracking.tracker import follow
@@ -35,7 +36,7 @@ def video(frames=6, still=False):
 def tracked(frames, estimate=None, **tracking):
     fields = {"view_size": SIZE, "max_age": 3, **tracking}
     config = load_config("coco", {f"tracking.{name}": value for name, value in fields.items()})
-    linker = CorrespondenceLinker(config, Warper(config), estimate)
+    linker = CorrespondenceLinker(config, SquareView(SIZE), Warper(config), estimate)
     return [people for _, people in follow(frames, linker, config)]
 
 

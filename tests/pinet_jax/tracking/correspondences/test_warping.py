@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pinet_jax.config import load_config
-from pinet_jax.tracking.correspondences import network, view, weights
+from pinet_jax.tracking.correspondences import network, weights
 from pinet_jax.tracking.correspondences.warping import Warper, padded, remember
 from tests import tiny
 
@@ -91,15 +91,3 @@ def test_frames_are_told_apart_by_their_slots():
 def test_sizes_of_padding():
     sizes = (8, 16, 32, 80)
     assert [padded(n, sizes) for n in (0, 1, 8, 9, 33, 80, 81)] == [8, 8, 8, 16, 80, 80, 88]
-
-
-def test_the_view_shows_all_of_a_frame_about_its_middle():
-    to_view = view.matrix(100, 200, 512)
-    np.testing.assert_allclose(
-        view.apply(to_view, np.array([[0, 0], [200, 100.0]])), [[0, 128], [512, 384]]
-    )
-    back = view.inverse(to_view)
-    points = RNG.uniform(0, 200, (5, 2))
-    np.testing.assert_allclose(view.apply(back, view.apply(to_view, points)), points, atol=1e-9)
-    shown = view.letterbox(np.full((100, 200, 3), 255, np.uint8), 64)
-    assert shown[32].min() == 255 and not shown[:15].any() and not shown[49:].any()
