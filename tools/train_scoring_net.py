@@ -20,7 +20,7 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))  # need not be
 from pinet_jax import program, skeletons
 from pinet_jax.config import with_fields
 from pinet_jax.errors import UserError
-from pinet_jax.methods.dekr import scoring
+from pinet_jax.inference import pose_scoring
 from pinet_jax.weights import checkpoints, reading, torch_files
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The model that people are found with.")
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
     checkpoints.check_new_checkpoint(OUT.value)
     if RELEASED.value:
         state_dict = torch_files.read_state_dict(RELEASED.value)
-        net = scoring.from_torch(state_dict, skeletons.of(config))
+        net = pose_scoring.from_torch(state_dict, skeletons.of(config))
     else:
         from input_pipeline.source import Source
         from pinet_jax.training import scoring_net
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
         split = {"dataset.eval_split": config.dataset.train_split}
         net = scoring_net.train(config, variables, Source(with_fields(config, split)))
     config = with_fields(config, {"eval.scoring_net": True})
-    checkpoints.save_variables(OUT.value, config, variables | {scoring.SCORING: net})
+    checkpoints.save_variables(OUT.value, config, variables | {pose_scoring.SCORING: net})
     print(f"wrote {OUT.value}: the model with its scoring net")
 
 

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from pinet_jax.config import check_choices, with_fields
 from pinet_jax.evaluation.scoring import percent
-from pinet_jax.methods.dekr.scoring import SCORING
+from pinet_jax.inference.pose_scoring import SCORING
 from pinet_jax.runtime import tables
 
 FILE_NAME = "comparison.json"

@@ -12,7 +12,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from pinet_jax.data import AnyArray
-from pinet_jax.methods.dekr import suppression
+from pinet_jax.inference import nearness
 
 
 @struct.dataclass
@@ -170,16 +170,16 @@ def join_near(
         keypoint_scores: r of their keypoints; their mean is a person's score.
         heat: mean of the keypoints' own scores, without that of the centre.
         valid: candidates there are.
-        distance: as of `suppression.near_poses`.
-        keypoints: as of `suppression.near_poses`.
+        distance: as of `nearness.near_poses`.
+        keypoints: as of `nearness.near_poses`.
         max_people: kept an image.
     """
 
     def one_image(
         poses: Array, keypoint_scores: Array, heat: Array, valid: Array
     ) -> tuple[People, Int[Array, " n"]]:
-        near = suppression.near_poses(poses, distance, keypoints)
-        kept, taken_for = suppression.suppress(near, heat, valid, max_people)
+        near = nearness.near_poses(poses, distance, keypoints)
+        kept, taken_for = nearness.suppress(near, heat, valid, max_people)
         people, rank = _best_first(poses, keypoint_scores, keypoint_scores.mean(-1), kept)
         return people, jnp.where(taken_for < 0, -1, rank[taken_for])
 

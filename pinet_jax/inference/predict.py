@@ -9,9 +9,8 @@ from ml_collections import ConfigDict
 
 from pinet_jax import methods, skeletons
 from pinet_jax.errors import UserError
-from pinet_jax.inference import fusion
+from pinet_jax.inference import fusion, pose_scoring
 from pinet_jax.inference.fusion import People
-from pinet_jax.methods.dekr import scoring
 from pinet_jax.methods.variables import Variables
 from pinet_jax.runtime import devices
 
@@ -57,7 +56,7 @@ def join_people(
     if not config.eval.scoring_net:
         return people, person
     poses = people.keypoints, people.keypoint_scores
-    factors = scoring.predicted_oks(variables, *poses, skeletons.of(config))
+    factors = pose_scoring.predicted_oks(variables, *poses, skeletons.of(config))
     people, place = fusion.rescore(people, factors)
     moved = jnp.take_along_axis(place, jnp.maximum(person, 0), 1)
     return people, jnp.where(person < 0, -1, moved)

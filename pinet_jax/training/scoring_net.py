@@ -16,7 +16,7 @@ from pinet_jax.data import Data
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation import scoring as evaluation
 from pinet_jax.evaluation.loop import predict_split
-from pinet_jax.methods.dekr import scoring
+from pinet_jax.inference import pose_scoring
 
 THRESHOLD = 0.5  # of a match; the OKS of all pairs are known at any
 Params = dict[str, Any]
@@ -61,7 +61,7 @@ def pairs(
         keypoints += [np.reshape(found["keypoints"], (-1, 3)) for found in image.detections]
         best += np.where(oks == 1, 0, oks).tolist()
     poses = np.reshape(keypoints, (-1, skeleton.num_keypoints, 3)).astype(np.float32)
-    features = scoring.pose_features(poses[..., :2], poses[..., 2], skeleton)
+    features = pose_scoring.pose_features(poses[..., :2], poses[..., 2], skeleton)
     return np.asarray(features), np.array(best, np.float32)
 
 
@@ -80,7 +80,7 @@ def fit(
         config: `scoring` and seed are read.
     """
     settings = config.scoring
-    params = scoring.init(config.seed, skeleton)
+    params = pose_scoring.init(config.seed, skeleton)
     optimizer = optax.adam(settings.learning_rate)
     state = params, optimizer.init(params)
     rng = np.random.default_rng(config.seed)
@@ -103,7 +103,7 @@ def _epoch(
     """State after a step for each batch of rows, and their losses."""
 
     def loss(params: Params, row: Array) -> Array:
-        predicted = scoring.ScoringNet().apply({"params": params}, features[row])
+        predicted = pose_scoring.ScoringNet().apply({"params": params}, features[row])
         return jnp.mean((predicted - oks[row]) ** 2)
 
     def step(state: tuple[Params, Any], row: Array) -> tuple[tuple[Params, Any], Array]:

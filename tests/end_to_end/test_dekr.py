@@ -11,10 +11,10 @@ from input_pipeline.source import Source
 from pinet_jax import methods
 from pinet_jax.errors import UserError
 from pinet_jax.export import onnx_models, stablehlo
+from pinet_jax.inference import pose_scoring
 from pinet_jax.inference.inspection import Inspector
 from pinet_jax.inference.network_input import prepare
 from pinet_jax.inference.predictor import Predictor
-from pinet_jax.methods.dekr import scoring
 from pinet_jax.training import start, step
 from pinet_jax.weights import convert, reading
 from tests import programs, runs, tiny
@@ -90,7 +90,7 @@ def test_a_training_goes_on_where_it_was(config, trained, tmp_path):
 def test_candidates_become_the_people_that_they_were_taken_for(trained):
     config, variables = reading.load_variables(trained)
     config.eval.peak_threshold = -1000.0
-    variables[scoring.SCORING] = jax.device_get(scoring.init(0, golden.skeletons.COCO))
+    variables[pose_scoring.SCORING] = jax.device_get(pose_scoring.init(0, golden.skeletons.COCO))
     image = np.random.default_rng(0).integers(0, 256, (tiny.SIZE, tiny.SIZE, 3), np.uint8)
     for net in (False, True):
         config.eval.scoring_net = net
@@ -163,7 +163,7 @@ def test_a_released_net_is_put_beside_a_released_model(tmp_path):
     assert set(back) == set(state_dict)
     for name in back:
         np.testing.assert_array_equal(back[name], state_dict[name])
-    for name, array in scoring.to_torch(both[scoring.SCORING]).items():
+    for name, array in pose_scoring.to_torch(both[pose_scoring.SCORING]).items():
         np.testing.assert_array_equal(array, net[name])
 
 

@@ -24,6 +24,7 @@ from pinet_jax.export import onnx_models, pinet_onnx, stablehlo
 from pinet_jax.inference import fusion
 from pinet_jax.inference.network_input import prepare
 from pinet_jax.inference.predictor import Predictor
+from pinet_jax.methods.peaks import find_peaks
 from pinet_jax.methods.pinet import candidates, decoding, network
 from pinet_jax.weights import checkpoints
 from tests import devices, tiny
@@ -282,7 +283,7 @@ def test_peaks_in_numpy(size, window):
     levels[..., 2] = 0
     maps = levels.astype(np.float32)
     got = pinet_onnx.find_peaks(maps, 30, 0.01, window)
-    want = decoding.find_peaks(maps[None], 30, 0.01, window)
+    want = find_peaks(maps[None], 30, 0.01, window)
     for one, other in zip(got, (want.centers, want.scores, want.valid), strict=True):
         np.testing.assert_array_equal(one, other[0])
 

@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.inference.fusion import join
-from pinet_jax.methods.pinet.decoding import find_peaks, keypoint_scores, peak_window, read_poses
+from pinet_jax.methods.peaks import find_peaks, peak_window
+from pinet_jax.methods.pinet.decoding import keypoint_scores, read_poses
 from tools.benchmarks import predict, timing
 
 CANDIDATES = (1, 10, 30, 90)

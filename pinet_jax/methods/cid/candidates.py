@@ -15,8 +15,7 @@ from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE, normalise
 from pinet_jax.data import AnyArray
 from pinet_jax.errors import UserError
-from pinet_jax.methods.cid.network import CID, Maps
-from pinet_jax.methods.pinet.candidates import (
+from pinet_jax.methods.candidates import (
     Candidates,
     Evidence,
     ScaleCandidates,
@@ -24,7 +23,8 @@ from pinet_jax.methods.pinet.candidates import (
     comparable,
     mirrored_view,
 )
-from pinet_jax.methods.pinet.decoding import find_peaks, peak_window
+from pinet_jax.methods.cid.network import CID, Maps
+from pinet_jax.methods.peaks import find_peaks, peak_window
 from pinet_jax.methods.variables import Variables
 
 TOWARDS_HIGHER = 0.25  # heatmap pixels that a keypoint moves to its higher neighbour

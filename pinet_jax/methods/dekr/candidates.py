@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.config import with_fields
+from pinet_jax.methods.candidates import Candidates, Evidence
 from pinet_jax.methods.dekr.network import DEKR
 from pinet_jax.methods.pinet import candidates as pinet
-from pinet_jax.methods.pinet.candidates import Candidates, Evidence
 from pinet_jax.methods.pinet.decoding import read_keypoint_heatmaps
 from pinet_jax.methods.variables import Variables
 

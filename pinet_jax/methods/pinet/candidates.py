@@ -3,21 +3,28 @@
 Follows the released test procedure; static shapes, to be jitted.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from flax import struct
 from jaxtyping import Array, Bool, Float, Int32, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE, normalise
-from pinet_jax.data import AnyArray
-from pinet_jax.methods.pinet.decoding import find_peaks, keypoint_scores, peak_window, read_poses
+from pinet_jax.methods.candidates import (
+    Candidates,
+    Evidence,
+    ScaleCandidates,
+    apply_affine,
+    comparable,
+    mirrored_view,
+)
+from pinet_jax.methods.peaks import find_peaks, peak_window
+from pinet_jax.methods.pinet.decoding import keypoint_scores, read_poses
 from pinet_jax.methods.pinet.network import PINet
 from pinet_jax.methods.pinet.ppg import Maps
 from pinet_jax.methods.pinet.refinement import join_parts
@@ -25,59 +32,6 @@ from pinet_jax.methods.variables import Variables
 
 MirrorView = Callable[[Float[Array, "b h w 3"], int], Float[Array, "b h w 3"]]
 ReadHeat = Callable[..., Float[Array, "b n k"]]
-
-
-@struct.dataclass
-class ScaleCandidates:
-    """Poses before suppression, by part, then by falling part score.
-
-    Attributes:
-        poses: (x, y), refined.
-        proposals: (x, y), as the part proposed them.
-        centers: (x, y) of the part centres.
-        part: index of the part that proposed the pose.
-        part_scores: r_p of eq. 11; 0 where not valid.
-        valid: whether there is a candidate.
-    """
-
-    poses: Float[AnyArray, "*b n k 2"]
-    proposals: Float[AnyArray, "*b n k 2"]
-    centers: Float[AnyArray, "*b n 2"]
-    part: Int32[AnyArray, "*b n"]
-    part_scores: Float[AnyArray, "*b n"]
-    valid: Bool[AnyArray, "*b n"]
-
-
-@struct.dataclass
-class Candidates(ScaleCandidates):
-    """Those of all scales, one scale after the other, in image pixels.
-
-    Attributes:
-        keypoint_scores: r = r_p * r_k of eq. 11, r_p made comparable between scales;
-            0 outside the image and where not valid.
-    """
-
-    keypoint_scores: Float[AnyArray, "*b n k"]
-
-    @property
-    def heat(self) -> Float[AnyArray, "*b n"]:
-        """Mean r_k, so without the part's score; 0 where not valid."""
-        return self.keypoint_scores.mean(-1) / jnp.where(self.valid, self.part_scores, 1)
-
-
-@struct.dataclass
-class Evidence:
-    """Candidates and what they were read from.
-
-    Attributes:
-        keypoint_heatmaps: H of every scale, averaged over the views of the flip test.
-        part_heatmaps: P, likewise.
-        candidates: of all scales.
-    """
-
-    keypoint_heatmaps: tuple[Float[AnyArray, "*b _ _ k"], ...]
-    part_heatmaps: tuple[Float[AnyArray, "*b _ _ s"], ...]
-    candidates: Candidates
 
 
 def parts(config: ConfigDict) -> skeletons.Parts:
@@ -88,16 +42,6 @@ def parts(config: ConfigDict) -> skeletons.Parts:
 def check(config: ConfigDict) -> None:
     """UserError if the flip test is on and the mirror image of some part is no part."""
     mirror_of(config, parts(config), width=1)
-
-
-def mirrored_view(images: Float[Array, "b h w 3"], shift: int) -> Float[Array, "b h w 3"]:
-    """Mirrored images moved left by `shift` pixels, zeros coming in from the right.
-
-    Released weights expect the shift: it makes up for strided convolutions not being
-    symmetric.
-    """
-    mirrored = images[:, :, ::-1]
-    return jnp.pad(mirrored[:, :, shift:], ((0, 0), (0, 0), (0, shift), (0, 0)))
 
 
 def find_candidates(
@@ -299,36 +243,11 @@ def _propose(
     return proposals, proposals - delta.reshape(proposals.shape)
 
 
-def comparable(
-    found: Sequence[ScaleCandidates], scales: tuple[float, ...], decrease: float
-) -> list[ScaleCandidates]:
-    """Part scores of each scale, their largest brought to the largest of scale 1.
-
-    An image without a peak at scale 1, or a test without scale 1, counts as 1 there.
-    """
-    largest = [
-        jnp.where(f.valid.any(-1, keepdims=True), f.part_scores.max(-1, keepdims=True), 1)
-        for f in found
-    ]
-    at_one = largest[scales.index(1)] if 1 in scales else 1
-    return [
-        f if scale == 1 else f.replace(part_scores=f.part_scores / top * at_one * decrease)
-        for f, top, scale in zip(found, largest, scales, strict=True)
-    ]
-
-
 def _move(found: ScaleCandidates, move: Callable[[Array], Array]) -> ScaleCandidates:
     """All points taken to another frame."""
     return found.replace(
         poses=move(found.poses), proposals=move(found.proposals), centers=move(found.centers)
     )
-
-
-def apply_affine(affine: Float[Array, "b 2 3"], points: Float[Array, "b *n 2"]) -> Array:
-    """The points of each image in another frame."""
-    # No matrix product: accelerators would round coordinates to bfloat16.
-    affine = affine.reshape(-1, *(1,) * (points.ndim - 2), 2, 3)
-    return (affine[..., :2] * points[..., None, :]).sum(-1) + affine[..., 2]
 
 
 def onnx_maps(

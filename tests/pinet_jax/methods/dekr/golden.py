@@ -8,7 +8,8 @@ import numpy as np
 
 from pinet_jax import skeletons
 from pinet_jax.config import load_config
-from pinet_jax.methods.dekr import network, scoring
+from pinet_jax.inference import pose_scoring
+from pinet_jax.methods.dekr import network
 from pinet_jax.weights import convert
 from tests.paths import GOLDEN
 
@@ -32,8 +33,8 @@ def released(**overrides):
     fields = {name.replace("__", "."): value for name, value in overrides.items()}
     config = load_config("dekr_coco", {"dtype": "float32", **fields})
     variables = convert.from_torch(state_dict(), config)
-    net = scoring.from_torch(weights().scoring_state_dict(), skeletons.of(config))
-    return config, network.build(config), variables | {scoring.SCORING: net}
+    net = pose_scoring.from_torch(weights().scoring_state_dict(), skeletons.of(config))
+    return config, network.build(config), variables | {pose_scoring.SCORING: net}
 
 
 def arrays(name: str):

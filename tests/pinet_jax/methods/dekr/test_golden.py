@@ -11,10 +11,11 @@ from flax import traverse_util
 from pinet_jax import skeletons
 from pinet_jax.backbones.hrnet import normalise
 from pinet_jax.config import load_config
+from pinet_jax.inference import pose_scoring
 from pinet_jax.inference.network_input import prepare
 from pinet_jax.inference.predict import join_people
 from pinet_jax.methods import dekr
-from pinet_jax.methods.dekr import candidates, network, scoring, targets
+from pinet_jax.methods.dekr import candidates, network, targets
 from pinet_jax.methods.pinet.candidates import one_scale
 from pinet_jax.methods.pinet.targets import render
 from pinet_jax.methods.variables import shapes
@@ -138,9 +139,9 @@ def test_scoring_features_and_predicted_oks():
     want = golden.arrays("evaluate_multi")
     poses = want["people_xy_score"]
     poses = poses[..., :2], poses[..., 2]
-    features = scoring.pose_features(*poses, skeletons.COCO)
+    features = pose_scoring.pose_features(*poses, skeletons.COCO)
     np.testing.assert_allclose(features, want["scoring_features"], atol=1e-5)
-    predicted = scoring.predicted_oks(golden.released()[2], *poses, skeletons.COCO)
+    predicted = pose_scoring.predicted_oks(golden.released()[2], *poses, skeletons.COCO)
     np.testing.assert_allclose(predicted, want["predicted_oks"], atol=1e-5)
 
 

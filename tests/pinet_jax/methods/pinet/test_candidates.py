@@ -12,6 +12,7 @@ from pinet_jax.backbones.hrnet import normalise
 from pinet_jax.inference import predict as prediction
 from pinet_jax.inference.fusion import join
 from pinet_jax.inference.network_input import prepare
+from pinet_jax.methods.peaks import find_peaks
 from pinet_jax.methods.pinet import candidates as inference
 from pinet_jax.methods.pinet import decoding, network
 from tests.paths import GOLDEN
@@ -125,7 +126,7 @@ def slow_scale(model, variables, image, config):
     if config.eval.flip:
         heatmaps = (heatmaps + maps[1].keypoint_heatmaps[:, :, ::-1][..., flip_order]) / 2
         part_heatmaps = (part_heatmaps + maps[1].part_heatmaps[:, :, ::-1][..., twins]) / 2
-    peaks = decoding.find_peaks(
+    peaks = find_peaks(
         jnp.asarray(part_heatmaps), config.eval.max_peaks, config.eval.peak_threshold, window=3
     )
     found = []
@@ -334,36 +335,3 @@ def test_nobody_is_found_above_an_impossible_threshold():
     config = small_config(eval__peak_threshold=1e6, eval__scales=(1.0, 0.5))
     people = predict(config, random_images(config, 2))
     assert not any(np.any(field) for field in jax.tree.leaves(people))
-
-
-def scale_candidates(*scores):
-    scores = np.array([scores], np.float32)
-    points = np.zeros((1, scores.shape[1], 2), np.float32)
-    return inference.ScaleCandidates(
-        poses=points[:, :, None],
-        proposals=points[:, :, None],
-        centers=points,
-        part=np.zeros(scores.shape, np.int32),
-        part_scores=scores,
-        valid=scores > 0,
-    )
-
-
-@pytest.mark.parametrize(
-    ("scales", "scores", "want"),
-    [
-        ((0.5, 1.0), [(2, 1), (4, 3)], [(2, 1), (4, 3)]),  # 2 / 2 * 4 * 0.5
-        ((0.5, 1.0), [(2, 1), (0, 0)], [(0.5, 0.25), (0, 0)]),
-        ((1.0, 2.0), [(4, 3), (0, 0)], [(4, 3), (0, 0)]),
-        ((0.5, 2.0), [(2, 1), (8, 0)], [(0.5, 0.25), (0.5, 0)]),
-    ],
-)
-def test_part_scores_of_scales_are_made_comparable(scales, scores, want):
-    found = inference.comparable([scale_candidates(*s) for s in scores], scales, 0.5)
-    np.testing.assert_allclose([f.part_scores[0] for f in found], want)
-
-
-def test_mirrored_view():
-    image = jnp.arange(1.0, 7).reshape(1, 1, 6, 1) * jnp.ones(3)
-    np.testing.assert_array_equal(inference.mirrored_view(image, 3)[0, 0, :, 0], [3, 2, 1, 0, 0, 0])
-    np.testing.assert_array_equal(inference.mirrored_view(image, 0)[0, 0, :, 0], [6, 5, 4, 3, 2, 1])

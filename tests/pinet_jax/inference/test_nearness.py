@@ -9,7 +9,7 @@ import pytest
 
 from pinet_jax.errors import UserError
 from pinet_jax.inference import fusion, predict
-from pinet_jax.methods.dekr.suppression import near_poses, suppress
+from pinet_jax.inference.nearness import near_poses, suppress
 from tests import tiny
 from tests.pinet_jax.methods.dekr import golden
 

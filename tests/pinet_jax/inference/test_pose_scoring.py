@@ -7,7 +7,7 @@ import pytest
 from pinet_jax import skeletons
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation.scoring import ImageMatches
-from pinet_jax.methods.dekr import scoring
+from pinet_jax.inference import pose_scoring
 from pinet_jax.training import scoring_net
 from tests import tiny
 from tests.pinet_jax.methods.dekr import golden
@@ -17,39 +17,39 @@ from tests.pinet_jax.methods.dekr import golden
 def test_released_nets_come_back_bit_for_bit(skeleton, count):
     given = golden.weights().scoring_state_dict(skeleton)
     known = skeletons.get(skeleton)
-    assert scoring.num_features(known) == count
-    back = scoring.to_torch(scoring.from_torch(given, known))
+    assert pose_scoring.num_features(known) == count
+    back = pose_scoring.to_torch(pose_scoring.from_torch(given, known))
     assert set(back) == set(given)
     for name in given:
         np.testing.assert_array_equal(back[name], given[name])
     other = skeletons.COCO if skeleton == "crowdpose" else skeletons.CROWDPOSE
     with pytest.raises(UserError, match=f"no scoring net for the skeleton '{other.name}'"):
-        scoring.from_torch(given, other)
+        pose_scoring.from_torch(given, other)
 
 
 def test_features_do_not_change_with_place_and_size():
     rng = np.random.default_rng(0)
     poses = rng.uniform(0, 200, (3, 17, 2)).astype(np.float32)
     scores = rng.random((3, 17)).astype(np.float32)
-    features = scoring.pose_features(poses, scores, skeletons.COCO)
-    moved = scoring.pose_features(3 * poses + 50, scores, skeletons.COCO)
+    features = pose_scoring.pose_features(poses, scores, skeletons.COCO)
+    moved = pose_scoring.pose_features(3 * poses + 50, scores, skeletons.COCO)
     np.testing.assert_allclose(features, moved, atol=1e-4)
     np.testing.assert_array_equal(features[:, -17:], scores)
 
 
 def test_a_pose_smaller_than_a_pixel_has_finite_features():
     poses = np.full((1, 14, 2), 7, np.float32)
-    features = scoring.pose_features(poses, np.ones((1, 14), np.float32), skeletons.CROWDPOSE)
+    features = pose_scoring.pose_features(poses, np.ones((1, 14), np.float32), skeletons.CROWDPOSE)
     np.testing.assert_array_equal(features[0, :-14], 0)
 
 
 def test_a_model_without_a_net_or_with_anothers_is_refused():
     poses = np.zeros((1, 2, 14, 2), np.float32), np.zeros((1, 2, 14), np.float32)
     with pytest.raises(UserError, match="holds no scoring net: train one"):
-        scoring.predicted_oks({}, *poses, skeletons.CROWDPOSE)
-    net = {scoring.SCORING: scoring.init(0, skeletons.COCO)}
+        pose_scoring.predicted_oks({}, *poses, skeletons.CROWDPOSE)
+    net = {pose_scoring.SCORING: pose_scoring.init(0, skeletons.COCO)}
     with pytest.raises(UserError, match="of another skeleton than 'crowdpose'"):
-        scoring.predicted_oks(net, *poses, skeletons.CROWDPOSE)
+        pose_scoring.predicted_oks(net, *poses, skeletons.CROWDPOSE)
 
 
 def test_pairs_are_detections_with_their_best_oks():
@@ -64,7 +64,7 @@ def test_pairs_are_detections_with_their_best_oks():
     alone = ImageMatches(2, image.detections[:1], (), np.zeros((1, 0)), np.array([-1]))
     features, oks = scoring_net.pairs([image, alone], skeletons.COCO)
     np.testing.assert_allclose(oks, [0.6, 0, 0, 0], rtol=1e-6)  # 1 is beside the unlabelled
-    want = scoring.pose_features(
+    want = pose_scoring.pose_features(
         poses[..., :2].astype(np.float32), poses[..., 2].astype(np.float32), skeletons.COCO
     )
     np.testing.assert_allclose(features[:3], want, rtol=1e-5)
@@ -73,9 +73,9 @@ def test_pairs_are_detections_with_their_best_oks():
 def test_it_learns_what_the_scores_say():
     rng = np.random.default_rng(0)
     config = tiny.config(**{"scoring.batch_size": 64})
-    count = scoring.num_features(skeletons.COCO)
+    count = pose_scoring.num_features(skeletons.COCO)
     features = rng.normal(0, 0.3, (1500, count)).astype(np.float32)
     oks = np.clip(0.5 + features[:, -1], 0, 1)
     params = scoring_net.fit(features, oks, skeletons.COCO, config)
-    predicted = scoring.ScoringNet().apply({"params": params}, jnp.array(features))
+    predicted = pose_scoring.ScoringNet().apply({"params": params}, jnp.array(features))
     assert np.mean((predicted - oks) ** 2) < 0.1 * oks.var()
