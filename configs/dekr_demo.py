@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.targets.center_sigma = 2.0
     config.targets.square_radius = 3
     config.losses.offset_weight = 0.5  # its weights are smaller, by the diagonal of a box
-    config.train.epochs = 1.0  # reading at points of their own is slow work for a CPU
+    config.train.epochs = 2.0  # reading at points of their own is slow work for a CPU
     config.eval.suppression = "dekr"
     config.eval.pose_fusion = False
     return config

@@ -34,7 +34,7 @@ def bars(known: Known, config: ConfigDict) -> RgbImage:
     )
     axes.set_xticks(places, [row.name for row in shown], rotation=40, ha="right", fontsize=8)
     axes.set_ylabel("AP")
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside upper left", ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
     return figures.rendered(figure)
 
