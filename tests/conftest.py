@@ -13,7 +13,7 @@ import jaxtyping
 import pytest
 
 from tests import shapes
-from tests.resident import resident
+from tests.resident import give_back_freed, resident
 
 jaxtyping.install_import_hook(shapes.PACKAGES, shapes.CHECKER)  # before anything imports them
 jax.config.update("jax_num_cpu_devices", 4)
@@ -48,6 +48,7 @@ def bounded_memory():
     if resident() > MOST_RESIDENT:
         jax.clear_caches()
         gc.collect()
+        give_back_freed()
 
 
 @pytest.fixture

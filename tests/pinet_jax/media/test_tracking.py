@@ -31,7 +31,6 @@ class TwoWalkers(Finder):
 
     def __init__(self, **overrides):
         super().__init__(tiny.config(**FIELDS | overrides), {})
-        self.config = self._config
 
     def __call__(self, images):
         found = []
