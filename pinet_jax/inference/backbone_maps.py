@@ -25,7 +25,9 @@ class BackboneMaps:
 
     def __init__(self, config: ConfigDict, variables: Variables):
         self._backbone = hrnet.build(config)
-        self._variables = {kind: variables[kind]["backbone"] for kind in KINDS}
+        # On one device: a predictor's are on all of them, which would all do the same work.
+        mine = {kind: variables[kind]["backbone"] for kind in KINDS}
+        self._variables = jax.device_put(mine, jax.local_devices()[0])
 
     def __call__(self, images: UInt8[AnyArray, "b h w 3"]) -> Float[Array, "b h4 w4 f"]:
         """F of RGB images whose sides are multiples of 32; nothing is updated."""
