@@ -1,4 +1,4 @@
-"""Convolutions and ReLUs whose forms differ by platform: against JAX's own, and as lowered."""
+"""Layers with gradients or forms of their own: against JAX's, and as lowered."""
 
 import collections
 import re
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pinet_jax.backbones.by_platform import choose
-from pinet_jax.backbones.layers import Conv, convolve, relu
+from pinet_jax.backbones.layers import BatchNorm, Conv, convolve, relu
 
 TOLERANCES = {"float32": 1e-5, "bfloat16": 2e-2}
 
@@ -79,6 +79,40 @@ def test_relu_and_its_gradient():
     y, tangent = jax.jvp(relu, (x[:-1],), (jnp.arange(6.0),))
     np.testing.assert_array_equal(tangent, [0, 0, 0, 3, 4, 0])
     np.testing.assert_array_equal(y, jax.nn.relu(x[:-1]))
+
+
+def obvious_batch_norm(variables, x, mask):
+    """Of float64, as a person would write it, for JAX to differentiate."""
+    weight = np.ones(x.shape[:-1]) if mask is None else np.asarray(mask)
+    axes = tuple(range(x.ndim - 1))
+    count = max(weight.sum(), 1)
+    mean = (x * weight[..., None]).sum(axes) / count
+    var = ((x - mean) ** 2 * weight[..., None]).sum(axes) / count
+    return (x - mean) / jnp.sqrt(var + 1e-5) * variables["scale"] + variables["bias"]
+
+
+@pytest.mark.parametrize("kept", ["all", "some", "none"])
+def test_gradients_of_a_batch_normalisation(kept):
+    share = {"all": None, "some": 0.6, "none": 0}[kept]
+    mask = None if share is None else np.random.default_rng(3).random((2, 6, 5)) < share
+    arguments = {"scale": normal(4, seed=1), "bias": normal(4, seed=2)}, 3 + 2 * normal(2, 6, 5, 4)
+    weights = normal(2, 6, 5, 4, seed=4)  # also of what the mask leaves out
+
+    def loss(params, x):
+        variables = {"params": params, "batch_stats": {"mean": jnp.zeros(4), "var": jnp.ones(4)}}
+        y, _ = BatchNorm().apply(variables, x, True, mask, mutable=["batch_stats"])
+        return (y * weights).sum()
+
+    def obvious(params, x):
+        return (obvious_batch_norm(params, x, mask) * weights).sum()
+
+    found = jax.jit(jax.grad(loss, (0, 1)))(*arguments)
+    with jax.enable_x64(True):
+        want = jax.grad(obvious, (0, 1))(
+            *jax.tree.map(lambda x: jnp.asarray(x, "float64"), arguments)
+        )
+    for a, b in zip(*map(jax.tree.leaves, (found, want)), strict=True):
+        check_close(a, b, "float32")
 
 
 def operations(function, platform, *arguments):
