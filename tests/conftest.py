@@ -12,7 +12,7 @@ import jax
 import jaxtyping
 import pytest
 
-from tests import shapes
+from tests import shapes, xla_flags
 from tests.resident import give_back_freed, resident
 
 jaxtyping.install_import_hook(shapes.PACKAGES, shapes.CHECKER)  # before anything imports them
@@ -24,6 +24,7 @@ MOST_RESIDENT = 2**30  # bytes that a process may hold from one module of tests 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compiles quickly and once, here and in the programs that tests start."""
+    xla_flags.compile_quickly()  # before XLA reads its flags
     settings = {
         "jax_compilation_cache_dir": str(config.cache.mkdir("xla")),
         "jax_persistent_cache_min_compile_time_secs": 0.5,

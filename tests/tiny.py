@@ -1,4 +1,4 @@
-"""The smallest PINet that has every part; also a config file, for the programs."""
+"""A PINet as small as can be that has every part; also a config file, for the programs."""
 
 import pathlib
 from typing import Any
@@ -13,6 +13,8 @@ from configs import base
 from pinet_jax.config import load_config
 
 PATH = pathlib.Path(__file__).resolve()
+# A file of released weights tells of a model of at least one module a stage.
+RELEASABLE = {"model.modules": (1, 1, 1)}
 SIZE = 64  # pixels of a training image's side and of a test image's short side
 
 
@@ -35,7 +37,7 @@ def get_config() -> ConfigDict:
     config.model.width = 8
     config.model.stem_width = 16
     config.model.bottlenecks = 1
-    config.model.modules = (1, 1, 1)
+    config.model.modules = (1, 0, 0)  # four branches, of which two exchange what they found
     config.model.blocks = 1
     config.model.conv_init = "he"
 

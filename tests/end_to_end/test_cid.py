@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from input_pipeline.source import Source
 from pinet_jax import methods
-from pinet_jax.config import check_same_model, load_config
+from pinet_jax.config import check_same_model, load_config, with_fields
 from pinet_jax.errors import UserError
 from pinet_jax.export import onnx_models, stablehlo
 from pinet_jax.inference.network_input import prepare
@@ -45,7 +45,7 @@ def trained(config, tmp_path_factory):
 @pytest.fixture(scope="module")
 def released(tmp_path_factory):
     """A file of random weights of the smallest CID there is, under its released names."""
-    config = tiny.config(**CID)
+    config = tiny.config(**CID, **tiny.RELEASABLE)
     variables = tiny.random_variables(methods.of(config).build(config))
     file = tmp_path_factory.mktemp("download") / "cid_coco.safetensors"
     state_dict = convert.to_torch(variables)
@@ -121,10 +121,10 @@ def test_a_released_file_is_a_checkpoint_everywhere(released):
     found = predictor.config
     assert found.model.method == "cid" and found.model.width == 8
     assert found.eval.oks_threshold == load_config("cid_coco").eval.oks_threshold
-    _, _, again = reading.load_newest(file, tiny.config(**CID))
+    _, _, again = reading.load_newest(file, tiny.config(**CID, **tiny.RELEASABLE))
     jax.tree.map(np.testing.assert_array_equal, again, variables)
     with pytest.raises(UserError, match=r"cid_coco.*unknown gfd.*--config\.model\.method=cid"):
-        reading.load_newest(file, tiny.config())
+        reading.load_newest(file, tiny.config(**tiny.RELEASABLE))
     with pytest.raises(UserError, match="No file"):
         reading.load_variables(file.with_name("absent.pth.tar"))
 
@@ -133,8 +133,7 @@ def test_a_training_starts_from_a_released_file(released, config, tmp_path, monk
     from pinet_jax.training import start, step
 
     file, variables = released
-    config = config.copy_and_resolve_references()
-    config.train.init_from = str(file)
+    config = with_fields(config, {**tiny.RELEASABLE, "train.init_from": str(file)})
     fresh = jax.eval_shape(
         lambda: step.create_state(
             methods.of(config).build(config), step.make_optimizer(lambda _: 0.1), 0

@@ -147,7 +147,7 @@ def test_a_training_starts_from_a_model_with_a_scoring_net(config, scored):
 
 
 def test_a_released_net_is_put_beside_a_released_model(tmp_path):
-    config = tiny.config(**DEKR)
+    config = tiny.config(**DEKR, **tiny.RELEASABLE)
     variables = tiny.random_variables(methods.of(config).build(config))
     state_dict = convert.to_torch(variables)
     save_file(state_dict, tmp_path / "model.safetensors")

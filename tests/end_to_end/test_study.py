@@ -12,7 +12,7 @@ from pinet_jax.errors import UserError
 from pinet_jax.runtime import files
 from pinet_jax.studies import runs
 from pinet_jax.studies.study import run_study
-from tests import tiny
+from tests import devices, tiny
 
 ROWS = ["center", "center+PF", "PPG+PR", "full"]
 
@@ -48,6 +48,12 @@ def dies_in(number: int):
                 yield batch
 
     return Data
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    with devices.use(1):
+        yield
 
 
 @pytest.fixture(scope="module")

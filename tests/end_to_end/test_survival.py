@@ -107,7 +107,7 @@ def after_step(monkeypatch):
 
 
 def test_killed_at_any_moment_the_result_is_the_same(tmp_path):
-    outcome = survival.kill_and_compare(kills=2, folder=tmp_path, seed=0, steps=40)
+    outcome = survival.kill_and_compare(kills=2, folder=tmp_path, seed=0, steps=20)
     assert outcome.same_state and outcome.same_images
 
 
@@ -195,10 +195,10 @@ def test_a_damaged_newest_checkpoint_costs_only_its_steps(alone, workdir, capsys
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 6 MiB."""
+    """A disk of 3 MiB, which holds one checkpoint."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("may not mount a tmpfs; tests/pinet_jax/weights/ has another way")
     yield folder

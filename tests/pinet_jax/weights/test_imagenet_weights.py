@@ -64,7 +64,7 @@ def test_the_backbones_timm_has_by_size(width, count):
 
 
 def test_a_backbone_comes_back_under_its_own_names(fill):
-    config = tiny.config()
+    config = tiny.config(**tiny.RELEASABLE)
     state_dict = fill(shapes_of_bare_names(config))
     back = convert.to_torch(convert.from_torch(state_dict | fill(HEAD), config))
     back = {n: x for n, x in back.items() if not n.endswith("num_batches_tracked")}
@@ -74,7 +74,7 @@ def test_a_backbone_comes_back_under_its_own_names(fill):
 
 
 def test_names_of_a_backbones_errors_are_those_of_the_file(fill):
-    config = tiny.config()
+    config = tiny.config(**tiny.RELEASABLE)
     state_dict = fill(shapes_of_bare_names(config))
     del state_dict["stage4.0.fuse_layers.3.2.0.1.bias"]
     state_dict["head.fc.weight"] = np.zeros((3, 2))
@@ -85,7 +85,7 @@ def test_names_of_a_backbones_errors_are_those_of_the_file(fill):
 
 
 def test_wrappers_change_nothing(fill):
-    config = tiny.config()
+    config = tiny.config(**tiny.RELEASABLE)
     released = fill({n: shape for n, (_, shape) in convert._entries(config).items()})
     wrapped = {"state_dict": {"module." + n: x for n, x in released.items()}, "epoch": 3}
     want, got = (convert.from_torch(weights, config) for weights in (released, wrapped))
