@@ -137,7 +137,7 @@ def _normalise(
     """y, and mean, biased variance and number of what counts, which have no gradient.
 
     Its gradient is written out: XLA repeats in every program that reads one what
-    differentiation leaves of the statistics, a third of all instructions of a training step.
+    differentiation leaves of the statistics, a quarter of the instructions of a training step.
     """
     mean, var, count = _moments(x.astype(jnp.float32), mask, axis_name)
     return _scaled(x, scale, bias, mean, var, epsilon), mean, var, count
