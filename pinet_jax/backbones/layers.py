@@ -137,7 +137,7 @@ def _normalise(
     """y, and mean, biased variance and number of what counts, which have no gradient.
 
     Its gradient is written out: XLA repeats in every program that reads one what
-    differentiation leaves of the statistics, a quarter of the instructions of a training step.
+    differentiation leaves of the statistics, 30,000 instructions in a training step of W32.
     """
     mean, var, count = _moments(x.astype(jnp.float32), mask, axis_name)
     return _scaled(x, scale, bias, mean, var, epsilon), mean, var, count
@@ -165,6 +165,7 @@ def _normalise_backward(
     dbias, dcentred = local if axis_name is None else jax.lax.psum(local, axis_name)
     inverse = jax.lax.rsqrt(var + epsilon)
     share = scale * inverse / jnp.maximum(count, 1)
+    # A variance that was rounded to nothing is a constant.
     slope = jnp.where(var > 0, share * jnp.square(inverse) * dcentred, 0)
     through_statistics = slope * centred + share * dbias
     if mask is not None:

@@ -24,7 +24,6 @@ def init(model: nn.Module, seed: int) -> dict[str, Any]:
     return {kind: variables[kind] for kind in KINDS}
 
 
-@functools.cache  # it takes seconds for a large network, and a mistake in weights asks for many
 def shapes(model: nn.Module) -> dict[str, Any]:
     """The same as shapes; nothing is computed."""
     images = jax.ShapeDtypeStruct(_IMAGES, jnp.float32)

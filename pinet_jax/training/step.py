@@ -125,10 +125,10 @@ def train_step(
         batch_stats=batch_stats,
         opt_state=opt_state,
     )
-    return state, metrics | {"gradient_norm": jnp.linalg.norm(in_one_vector(grads))}
+    return state, metrics | {"gradient_norm": jnp.linalg.norm(_in_one_vector(grads))}
 
 
-def in_one_vector(tree: Any) -> Float[Array, " values"]:
+def _in_one_vector(tree: Any) -> Float[Array, " values"]:
     """All values behind one another: one reduction of a thousand arrays compiles quicker."""
     return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
 
@@ -187,7 +187,7 @@ def guard(step: devices.Step) -> devices.Step:
     def run(before: Guarded, batch: devices.Batch) -> tuple[Guarded, dict]:
         new, metrics = step(before.train, batch)
         watched = (metrics["loss"], metrics["gradient_norm"], new.batch_stats)
-        finite = jnp.all(jnp.isfinite(in_one_vector(watched)))
+        finite = jnp.all(jnp.isfinite(_in_one_vector(watched)))
         fails_now = ~finite & (before.failed_at == 0)
         failed_at = jnp.where(fails_now, before.train.step + 1, before.failed_at)
         choose = functools.partial(jnp.where, failed_at == 0)

@@ -23,6 +23,7 @@ FIELDS = {
     "bn_sync": True,
     "train.checkpoint_every": 1,
     "train.epochs": STEPS / 4,  # of 4 steps
+    "train.schedule": "cosine",
     # Adam blows noise in gradients that are nothing up to whole steps: keep those small.
     "train.learning_rate": 1e-5,
 }

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pinet_jax.backbones.hrnet import normalise
+from pinet_jax.config import with_fields
 from pinet_jax.errors import UserError
 from pinet_jax.methods.pinet import losses
 from pinet_jax.methods.pinet import network as pinet
@@ -69,7 +70,7 @@ def test_eight_devices_train_as_one():
 
 
 def test_every_batch_normalisation_of_the_whole_network_is_synchronised():
-    config = make_config()
+    config = with_fields(make_config(), tiny.RELEASABLE)
     model = pinet.build(config)
     variables = tiny.random_variables(model)
 
