@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pinet_jax import skeletons
-from pinet_jax.backbones.hrnet import EXPANSION, MEAN, NUM_BRANCHES, STD
+from pinet_jax.backbones.hrnet import EXPANSION, MEAN, STD
 from pinet_jax.methods.pinet.losses import gather_locations
 from pinet_jax.methods.pinet.targets import Targets
 
@@ -35,8 +35,8 @@ class PINet(nn.Module):
         super().__init__()
         skeleton, model = skeletons.of(config), config.model
         self.keypoints, self.parts = skeleton.num_keypoints, len(skeleton.parts(model.partition))
-        features = model.width * (2**NUM_BRANCHES - 1)
         self.backbone = HRNet(model)
+        features = self.backbone.channels
         self.ppg = nn.ModuleDict(
             {
                 "heatmap_head": nn.Conv2d(features, self.keypoints, 1),
@@ -67,7 +67,7 @@ class PINet(nn.Module):
 
 
 class HRNet(nn.Module):
-    """The backbone, see pinet_jax.models.hrnet."""
+    """The backbone, see pinet_jax.backbones.hrnet."""
 
     def __init__(self, model: ConfigDict):
         super().__init__()
@@ -83,6 +83,7 @@ class HRNet(nn.Module):
             setattr(self, f"transition{stage - 1}", transition(widths, new))
             setattr(self, f"stage{stage}", stacked(new, model.blocks, modules))
             widths = new
+        self.channels = sum(widths)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images to features at a quarter of their size."""
@@ -159,7 +160,7 @@ class FusedBranches(nn.Module):
 
 
 class PR(nn.Module):
-    """The refinement, see pinet_jax.models.refinement; the adjacency is dynamic."""
+    """The refinement, see pinet_jax.methods.pinet.refinement; the adjacency is dynamic."""
 
     def __init__(self, features: int, keypoints: int, layers: int):
         super().__init__()
