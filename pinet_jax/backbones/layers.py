@@ -306,20 +306,18 @@ def _same_3x3_kernel_gradient(
     """
     batch, height, width, channels = x.shape
     features = gradient.shape[-1]
-    padded = jnp.pad(gradient, ((0, 0), (0, 0), (1, 1), (0, 0)))
+    # What XLA's convolutions read, so that it does not transpose once more.
+    columns = x.transpose(3, 1, 0, 2).reshape(channels, height, batch * width)
+    padded = jnp.pad(gradient.swapaxes(0, 1), ((0, 0), (0, 0), (1, 1), (0, 0)))
     shifted = [padded[:, :, 2 - column :][:, :, :width] for column in range(3)]
-
-    def rows(maps: Array) -> Array:
-        return maps.swapaxes(0, 1).reshape(height, batch * width, -1)
-
     found = jax.lax.conv_general_dilated(
-        rows(x),
-        rows(jnp.concatenate(shifted, -1)),
+        columns,
+        jnp.concatenate(shifted, -1).reshape(height, batch * width, 3 * features),
         window_strides=(1,),
         padding=((1, 1),),
-        dimension_numbers=("HCN", "HIO", "HNC"),
+        dimension_numbers=("NHC", "HIO", "NHC"),
     )
-    return found.reshape(3, channels, 3, features).swapaxes(1, 2)
+    return found.reshape(channels, 3, 3, features).transpose(1, 2, 0, 3)
 
 
 _KERNEL_GRADIENTS_ON_CPU = {  # by size, strides and padding
