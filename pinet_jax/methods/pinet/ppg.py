@@ -1,15 +1,20 @@
 """Part-based pose generation (PPG): complete poses from each body part.
 
-PINet eqs. 2, 6 and 12: three 1x1 convolutions on the feature map F.
+PINet eqs. 2, 6 and 12: three 1x1 convolutions of the feature map F.
 """
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from pinet_jax.backbones.layers import Conv
+from pinet_jax.backbones.layers import RELEASED_CONV_INIT, convolve
 from pinet_jax.data import AnyArray
+
+UNPADDED = ((0, 0), (0, 0))
+
+Parameters = tuple[Float[AnyArray, "1 1 f n"], Float[AnyArray, " n"]]
 
 
 @struct.dataclass
@@ -30,7 +35,7 @@ class Maps:
 
 
 class PPG(nn.Module):
-    """The three heads.
+    """The three heads, computed as one convolution: F is large, and is read once.
 
     Attributes:
         num_keypoints: K.
@@ -43,15 +48,39 @@ class PPG(nn.Module):
     @nn.compact
     def __call__(self, features: Float[Array, "b h w f"]) -> Maps:
         """Maps in float32."""
-        x = features.astype(jnp.float32)
-
-        def head(channels: int, name: str) -> Array:
-            return Conv(channels, kernel=1, use_bias=True, name=name)(x)
-
-        offsets = head(self.num_parts * self.num_keypoints * 2, "offset_head")
+        channels = {
+            "offset_head": self.num_parts * self.num_keypoints * 2,
+            "keypoint_head": self.num_keypoints,
+            "part_head": self.num_parts,
+        }
+        heads = [Head(n, name=name)(features.shape[-1]) for name, n in channels.items()]
+        kernel, bias = (jnp.concatenate(arrays, -1) for arrays in zip(*heads, strict=True))
+        maps = convolve(features.astype(jnp.float32), kernel, (1, 1), UNPADDED) + bias
+        ends = np.cumsum(list(channels.values()))[:-1]
+        offsets, keypoint_heatmaps, part_heatmaps = jnp.split(maps, ends, axis=-1)
         return Maps(
             features=features,
-            keypoint_heatmaps=head(self.num_keypoints, "keypoint_head"),
-            part_heatmaps=head(self.num_parts, "part_head"),
-            offsets=offsets.reshape(*x.shape[:3], self.num_parts, self.num_keypoints, 2),
+            keypoint_heatmaps=keypoint_heatmaps,
+            part_heatmaps=part_heatmaps,
+            offsets=offsets.reshape(*maps.shape[:3], self.num_parts, self.num_keypoints, 2),
         )
+
+
+class Head(nn.Module):
+    """Kernel and bias of one head, where a convolution of its own would have them."""
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, inputs: int) -> Parameters:
+        """Of maps with so many channels."""
+        return _Pointwise(self.channels, name="conv")(inputs)
+
+
+class _Pointwise(nn.Module):
+    channels: int
+
+    @nn.compact
+    def __call__(self, inputs: int) -> Parameters:
+        kernel = self.param("kernel", RELEASED_CONV_INIT, (1, 1, inputs, self.channels))
+        return kernel, self.param("bias", nn.initializers.zeros, (self.channels,))
