@@ -1,4 +1,7 @@
-"""The forward pass and the training step beside PyTorch's of the same network, on the CPU."""
+"""The forward pass and the training step beside PyTorch's of the same network, on the CPU.
+
+PyTorch has a process of its own.
+"""
 
 from collections.abc import Iterator
 
@@ -12,7 +15,7 @@ from pinet_jax.errors import UserError
 from pinet_jax.methods.pinet import losses
 from pinet_jax.methods.pinet import network as pinet
 from pinet_jax.weights import convert
-from tools.benchmarks import crowds, predict, timing, train
+from tools.benchmarks import crowds, elsewhere, predict, timing, train
 
 BATCHES = (1, 2, 8)  # of which those up to config.train.batch_size
 AGREEMENT = 1e-4  # of maps and losses, of the largest number
@@ -27,15 +30,15 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
     _check(config)
     size = config.train.input_size
     for images in (n for n in BATCHES if n <= config.train.batch_size):
-        forward, step = _torch_variants(config, images)
-        pairs = {
-            "forward": [predict.forward(config, images, size), forward],
-            "step": [train.step(config, images, "training step"), step],
-        }
-        for name, pair in pairs.items():
-            measured = timing.measure(pair, rounds)
-            title = f"{name} of {images} images of {size}, width {config.model.width}"
-            yield timing.table(title, measured[::-1], config.dtype, "PyTorch")
+        with elsewhere.variants(_torch_variants, config, images) as (forward, step):
+            pairs = {
+                "forward": [predict.forward(config, images, size), forward],
+                "step": [train.step(config, images, "training step"), step],
+            }
+            for name, pair in pairs.items():
+                measured = timing.measure(pair, rounds)
+                title = f"{name} of {images} images of {size}, width {config.model.width}"
+                yield timing.table(title, measured[::-1], config.dtype, "PyTorch")
 
 
 def _check(config: ConfigDict) -> None:
