@@ -1,6 +1,5 @@
 """What all tests share: checked shapes, quick compilation, four CPU devices, released weights."""
 
-import gc
 import importlib.util
 import os
 
@@ -13,7 +12,7 @@ import jaxtyping
 import pytest
 
 from tests import shapes, xla_flags
-from tests.resident import give_back_freed, resident
+from tests.resident import give_back, resident
 
 jaxtyping.install_import_hook(shapes.PACKAGES, shapes.CHECKER)  # before anything imports them
 jax.config.update("jax_num_cpu_devices", 4)
@@ -44,12 +43,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def bounded_memory():
-    """Compiled programs that fill the memory are dropped before the next module."""
+    """What fills the memory and can be made again is dropped before the next module."""
     yield
     if resident() > MOST_RESIDENT:
-        jax.clear_caches()
-        gc.collect()
-        give_back_freed()
+        give_back()
 
 
 @pytest.fixture
