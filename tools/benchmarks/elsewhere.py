@@ -5,14 +5,18 @@ takes a fifth longer than alone.
 """
 
 import contextlib
+import functools
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from pinet_jax import program
 from pinet_jax.errors import UserError
 from tools.benchmarks.timing import Variant
+
+_MADE: list[Variant] = []  # in the other process
 
 
 @contextlib.contextmanager
@@ -24,50 +28,29 @@ def variants(build: Callable[..., Sequence[Variant]], *arguments: Any) -> Iterat
         arguments: are pickled.
 
     Raises:
-        UserError: of `build`, or the process has ended.
+        UserError: the process has ended; errors of `build` and of the variants come as they are.
     """
     spawning = multiprocessing.get_context("spawn")
-    here, there = spawning.Pipe()
-    process = spawning.Process(target=_serve, args=(there, build, arguments), daemon=True)
-    process.start()
-    there.close()
-    try:
-        made = _answer(here)
-        yield [Variant(name, _Asked(here, i), items) for i, (name, items) in enumerate(made)]
-    finally:
-        here.close()  # which ends it
-        process.join()
+    # Memory as in the process that asks.
+    with ProcessPoolExecutor(1, spawning, initializer=program.keep_freed_memory) as there:
+
+        def run(number: int) -> None:
+            there.submit(_run, number).result()
+
+        try:
+            made = there.submit(_make, build, arguments).result()
+            yield [
+                Variant(name, functools.partial(run, number), items)
+                for number, (name, items) in enumerate(made)
+            ]
+        except BrokenProcessPool:
+            raise UserError("The process that was measured has ended: see above.") from None
 
 
-class _Asked:
-    """Has the other process run one of its variants."""
-
-    def __init__(self, pipe: Connection, number: int):
-        self.pipe, self.number = pipe, number
-
-    def __call__(self) -> None:
-        self.pipe.send(self.number)
-        _answer(self.pipe)
+def _make(build: Callable[..., Sequence[Variant]], arguments: tuple) -> list[tuple[str, int]]:
+    _MADE.extend(build(*arguments))
+    return [(variant.name, variant.items) for variant in _MADE]
 
 
-def _answer(pipe: Connection) -> Any:
-    try:
-        answer = pipe.recv()
-    except EOFError:
-        raise UserError("The process that was measured has ended: see above.") from None
-    if isinstance(answer, UserError):
-        raise answer
-    return answer
-
-
-def _serve(pipe: Connection, build: Callable, arguments: tuple) -> None:
-    program.keep_freed_memory()  # as in the process that asks
-    try:
-        made = build(*arguments)
-    except UserError as error:
-        return pipe.send(error)
-    pipe.send([(variant.name, variant.items) for variant in made])
-    with contextlib.suppress(EOFError):  # nobody asks any more
-        while True:
-            made[pipe.recv()].run()
-            pipe.send(None)
+def _run(number: int) -> None:
+    _MADE[number].run()
