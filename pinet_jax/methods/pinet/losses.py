@@ -58,7 +58,7 @@ def offset_loss(
         with a weight, x and y each; it may be 0, and then so is the numerator.
     """
     error = smooth_l1(predicted - target, beta)
-    of_both = error[..., 0] + error[..., 1]  # four times as fast as a sum over x and y on a CPU
+    of_both = error[..., 0] + error[..., 1]  # on a CPU XLA sums a short last axis slowly
     return jnp.sum(of_both * weights), _count(weights)
 
 
