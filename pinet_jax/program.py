@@ -5,7 +5,6 @@ user can mend (with one sentence), 130 interrupted, 141 nobody reads the output 
 """
 
 import contextlib
-import ctypes
 import importlib.metadata
 import importlib.util
 import os
@@ -20,16 +19,11 @@ from ml_collections import ConfigDict, config_flags
 
 from pinet_jax.config import check_choices, load_config
 from pinet_jax.errors import UserError
-from pinet_jax.runtime import hosts
+from pinet_jax.runtime import hosts, memory
 
 USER_ERROR = 2
 INTERRUPTED = 130
 READER_GONE = 141
-_KEEP_MEMORY = {  # glibc's mallopt, numbers of <malloc.h>
-    -8: 1,  # M_ARENA_MAX: one heap for all threads
-    -4: 0,  # M_MMAP_MAX: large arrays too are in it
-    -1: -1,  # M_TRIM_THRESHOLD: and it never shrinks
-}
 NO_CONFIG = "No config: give --config=configs/NAME.py, before any --config.a.b=c."
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -89,7 +83,7 @@ def run(main: Callable[[list[str]], int | None], known_flags_only: bool = False)
         return code
 
     if not may_use_accelerator():
-        keep_freed_memory()
+        memory.keep_freed_memory()
     app.run(guarded_main, flags_parser=parse)
 
 
@@ -160,23 +154,6 @@ def may_use_accelerator() -> bool:
         return False
     plugins = importlib.metadata.entry_points(group="jax_plugins")
     return bool(plugins) or importlib.util.find_spec("libtpu") is not None
-
-
-def keep_freed_memory() -> None:
-    """Has glibc keep what is freed for the next allocation; another libc stays as it is.
-
-    Otherwise it gives the maps of every step back to the system, which clears each page of
-    them for the next: a quarter of a small step's time on a CPU. To be called before JAX
-    starts its threads, which would get arenas of their own to which none of this applies.
-    Beside an accelerator the many threads that read images had better not share one heap.
-    """
-    try:
-        libc = ctypes.CDLL(None)
-        libc.gnu_get_libc_version  # noqa: B018 (only glibc has it)
-    except (AttributeError, OSError, TypeError):
-        return
-    for option, value in _KEEP_MEMORY.items():
-        libc.mallopt(option, value)
 
 
 def enable_compilation_cache(config: ConfigDict) -> None:

@@ -1,10 +1,8 @@
 """The wrapper of the programs, in processes of their own: flags live as long as one."""
 
 import os
-import platform
 import subprocess
 import sys
-import types
 
 import pytest
 
@@ -157,48 +155,6 @@ def test_a_reader_that_has_seen_enough_is_no_bug(tmp_path):
     child.stdout.close()
     assert child.stderr.read() == b""
     assert child.wait() == 141
-
-
-ALLOCATIONS = """
-import resource, sys, threading
-from pinet_jax import program
-
-def faults_again():
-    \"\"\"Pages that the system has to clear for memory that was used and freed before.\"\"\"
-    bytes(40_000_000).strip(b"x")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
-        b"x" * 40_000_000
-    found.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-
-found = []
-if sys.argv[1] == "keep":
-    program.keep_freed_memory()
-for run in (faults_again, threading.Thread(target=faults_again).start):
-    run()
-while len(found) < 2:
-    pass
-print(max(found))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is another libc")
-def test_freed_memory_is_kept_for_every_thread():
-    def faults(how):
-        command = [sys.executable, "-c", ALLOCATIONS, how]
-        return int(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
-
-    assert faults("keep") < 20_000 < 90_000 < faults("leave")  # 10 times 40 MB: 98,000 pages
-
-
-def test_another_libc_is_left_alone(monkeypatch):
-    called = []
-    monkeypatch.setattr(
-        "ctypes.CDLL", lambda _: types.SimpleNamespace(mallopt=lambda *a: called.append(a))
-    )
-    program.keep_freed_memory()
-    assert not called
 
 
 @pytest.mark.parametrize(

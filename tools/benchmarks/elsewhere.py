@@ -12,8 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from pinet_jax import program
 from pinet_jax.errors import UserError
+from pinet_jax.runtime import memory
 from tools.benchmarks.timing import Variant
 
 _MADE: list[Variant] = []  # in the other process
@@ -32,7 +32,7 @@ def variants(build: Callable[..., Sequence[Variant]], *arguments: Any) -> Iterat
     """
     spawning = multiprocessing.get_context("spawn")
     # Memory as in the process that asks.
-    with ProcessPoolExecutor(1, spawning, initializer=program.keep_freed_memory) as there:
+    with ProcessPoolExecutor(1, spawning, initializer=memory.keep_freed_memory) as there:
 
         def run(number: int) -> None:
             there.submit(_run, number).result()
