@@ -1,9 +1,8 @@
 """What all tests share: checked shapes, quick compilation, four CPU devices, released weights."""
 
-import importlib.util
 import os
 
-from tests.paths import GOLDEN, TESTS
+from tests.paths import TESTS
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -57,21 +56,17 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # `bounded_memory` could not give a session's back
 def golden_state_dict() -> dict:
     """The released state dict that the golden arrays were computed with."""
-    spec = importlib.util.spec_from_file_location("golden_weights", GOLDEN / "weights.py")
-    weights = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(weights)
-    return weights.state_dict()
+    from tests.pinet_jax.methods.pinet import golden
+
+    return golden.state_dict()
 
 
-@pytest.fixture(scope="session")
-def released(golden_state_dict):
+@pytest.fixture(scope="module")
+def released():
     """Config, model and variables of the golden arrays: PINet-W32 for COCO in float32."""
-    from pinet_jax.config import load_config
-    from pinet_jax.methods.pinet import network
-    from pinet_jax.weights import convert
+    from tests.pinet_jax.methods.pinet import golden
 
-    config = load_config("coco", {"dtype": "float32"})
-    return config, network.build(config), convert.from_torch(golden_state_dict, config)
+    return golden.released()
