@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from tests.paths import ROOT
+from tests.resident import give_back_freed
 
 TIMEOUT = 900  # seconds; a hang must not stop the tests
 
@@ -21,6 +22,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def run(*arguments, cwd: pathlib.Path = ROOT) -> subprocess.CompletedProcess:
     """Python with these arguments, in a checkout; its output is text."""
+    give_back_freed()  # this process waits
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         capture_output=True,

@@ -23,6 +23,7 @@ import time
 from pinet_jax.weights import reading
 from tests import runs
 from tests.paths import ROOT
+from tests.resident import give_back_freed
 
 IMAGES = "images.txt"  # one line a step taken: its number and its image ids
 STEPS = 60
@@ -94,6 +95,7 @@ def kill_and_compare(kills: int, folder: pathlib.Path, seed: int, steps: int = S
 def start(workdir: pathlib.Path, steps: int) -> subprocess.Popen:
     """The training as a process of its own; its words go to WORKDIR.log."""
     workdir.parent.mkdir(parents=True, exist_ok=True)
+    give_back_freed()  # this process waits
     with open(workdir.with_suffix(".log"), "a") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.survival", "--train", str(workdir), str(steps)],

@@ -15,7 +15,7 @@ from pinet_jax.methods.pinet.targets import render_targets
 from pinet_jax.runtime import devices as parallel
 from pinet_jax.training import step as training
 from pinet_jax.weights import convert
-from tests import devices, tiny
+from tests import compiled, devices, tiny
 from tests.paths import GOLDEN
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def golden_step(released, golden):
         return samples, metrics, stats, norms
 
     arguments = variables, golden["images_nhwc"], keypoints, area
-    return jax.device_get(jax.jit(step)(*arguments))
+    return compiled.run_once(step, *arguments)
 
 
 def test_golden_samples(golden, golden_step):

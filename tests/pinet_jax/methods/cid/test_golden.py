@@ -13,18 +13,13 @@ from pinet_jax.inference.network_input import prepare
 from pinet_jax.inference.predict import join_people
 from pinet_jax.methods.cid import candidates, losses, released, targets
 from pinet_jax.weights import convert
+from tests import compiled
 from tests.paths import GOLDEN
 from tests.pinet_jax.methods.cid import golden
 
 pytestmark = pytest.mark.slow
 
-QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 VIEWS = ("original", "mirrored")
-
-
-def run_quick_compile(function, *arguments):
-    compiled = jax.jit(function).lower(*arguments).compile(compiler_options=QUICK_COMPILE)
-    return jax.device_get(compiled(*arguments))
 
 
 def close(found, want, of_maximum):
@@ -51,7 +46,7 @@ def evaluated():
         own = model.apply(variables, maps.reduced[view], vectors, at, method="instances")
         return maps, seen, join_people(seen.candidates, variables, config)[0], own
 
-    return want, *run_quick_compile(run, variables, want["network_input_u8"][None], to_image)
+    return want, *compiled.run_once(run, variables, want["network_input_u8"][None], to_image)
 
 
 def test_features_and_heatmaps_of_both_views(evaluated):
@@ -115,7 +110,7 @@ def trained():
 
         return jax.grad(loss, has_aux=True)(variables["params"])
 
-    grads, (metrics, _) = run_quick_compile(gradients, variables, want["images_u8"])
+    grads, (metrics, _) = compiled.run_once(gradients, variables, want["images_u8"])
     return want, jax.device_get(found), metrics, grads
 
 

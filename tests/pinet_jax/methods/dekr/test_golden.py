@@ -20,18 +20,12 @@ from pinet_jax.methods.pinet.candidates import one_scale
 from pinet_jax.methods.pinet.targets import render
 from pinet_jax.methods.variables import shapes
 from pinet_jax.weights import convert
+from tests import compiled
 from tests.paths import GOLDEN
 from tests.pinet_jax.methods.dekr import golden
 from tests.pinet_jax.methods.dekr.golden import close
 
 pytestmark = pytest.mark.slow
-
-QUICK_COMPILE = {"xla_backend_optimization_level": 0}
-
-
-def run_quick_compile(function, *arguments):
-    compiled = jax.jit(function).lower(*arguments).compile(compiler_options=QUICK_COMPILE)
-    return jax.device_get(compiled(*arguments))
 
 
 # ---- Network
@@ -47,7 +41,7 @@ def test_maps_and_the_flip_test():
             model, variables, image, config, candidates.mirrored_view
         )
 
-    maps, (heatmaps, centers, found) = run_quick_compile(run, variables, want["image_u8"][None])
+    maps, (heatmaps, centers, found) = compiled.run_once(run, variables, want["image_u8"][None])
     close(maps.features[..., ::16], want["features_every_16th_channel"], 3e-6)
     close(joined(maps.keypoint_heatmaps, maps.part_heatmaps), want["heatmaps"], 3e-6)
     close(maps.offsets.reshape(want["offsets"].shape), want["offsets"], 3e-6)
@@ -117,7 +111,7 @@ def test_people_of_an_image(kind):
         joined, scored_ones = (join_people(found, variables, c)[0] for c in (config, scored))
         return found, joined, scored_ones
 
-    found, people, with_net = run_quick_compile(run, variables, tuple(images), seen.to_image[None])
+    found, people, with_net = compiled.run_once(run, variables, tuple(images), seen.to_image[None])
     valid = found.valid[0]
     inverse = np.linalg.inv(np.vstack([seen.to_image, [0, 0, 1]]))
     poses = found.poses[0, valid] @ inverse[:2, :2].T + inverse[:2, 2]
@@ -218,7 +212,7 @@ def test_a_training_step():
         squares = traverse_util.flatten_dict({"params": gradients})
         return metrics, stats, squares
 
-    metrics, stats, gradients = run_quick_compile(run, variables, images, batch)
+    metrics, stats, gradients = compiled.run_once(run, variables, images, batch)
     np.testing.assert_allclose(metrics["heatmap_loss"], want["heatmap_loss_float64"], rtol=1e-5)
     np.testing.assert_allclose(metrics["offset_loss"], want["offset_loss_float64"], rtol=1e-4)
     norms = dict(zip(want["grad_norm_names"], want["grad_norms_float64"], strict=True))

@@ -15,17 +15,10 @@ from pinet_jax.inference.network_input import prepare
 from pinet_jax.methods.peaks import find_peaks
 from pinet_jax.methods.pinet import candidates as inference
 from pinet_jax.methods.pinet import decoding, network
+from tests import compiled
 from tests.paths import GOLDEN
 
-QUICK_COMPILE = {"xla_backend_optimization_level": 0}
-
-
 # ---- The released network's numbers, on W32 with stand-in weights
-
-
-def run_quick_compile(function, *args):
-    compiled = jax.jit(function).lower(*args).compile(compiler_options=QUICK_COMPILE)
-    return jax.device_get(compiled(*args))
 
 
 @pytest.mark.slow
@@ -33,7 +26,7 @@ def test_golden_flip_test(released):
     config, model, variables = released
     image = np.load(GOLDEN / "forward_coco.npz")["image_nhwc"]
     golden = np.load(GOLDEN / "predict_flip_coco.npz")
-    heatmaps, _, found = run_quick_compile(
+    heatmaps, _, found = compiled.run_once(
         lambda v, i: inference.one_scale(model, v, i, config), variables, image
     )
     np.testing.assert_allclose(heatmaps, golden["keypoint_heatmaps"], atol=4e-5)
@@ -54,7 +47,7 @@ def test_golden_whole_test_procedure(released):
         return found, join(found.poses, found.keypoint_scores, found.valid, *settings)[0]
 
     warped = golden["network_input_u8_scale_1.0"]
-    found, people = run_quick_compile(run, variables, warped[None], to_image[None])
+    found, people = compiled.run_once(run, variables, warped[None], to_image[None])
     valid = found.valid[0]
     want = golden["candidates_xy_score"]
     np.testing.assert_allclose(found.poses[0, valid], want[..., :2], atol=4e-3)
