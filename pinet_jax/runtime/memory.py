@@ -11,10 +11,10 @@ _KEEP = {  # mallopt's options, by their numbers in <malloc.h>
     -4: 0,  # M_MMAP_MAX: large arrays too are in it
     -1: -1,  # M_TRIM_THRESHOLD: and it never shrinks
 }
-_BEYOND = 2**30  # bytes; no hole is so large
+_BEYOND = 2**30  # bytes; more than the holes that compiling leaves
 _LARGEST, _SMALLEST = 2**19, 2**12  # bytes of what holes are filled with
 _SHRINK = 0.93  # from one size of it to the next
-_is_kept = False  # what this process has freed
+_is_kept = False  # whether this process keeps what it has freed
 
 
 def keep_freed_memory() -> None:
@@ -39,7 +39,7 @@ def fill_holes() -> None:
 
     Compiling leaves tens of thousands of small holes between what stays. glibc keeps them
     in lists by size, and every thread that takes or frees a buffer walks through these under
-    the heap's one lock: a quarter of a small step's time. The pages are given back to the
+    the heap's one lock: a fifth of a small step's time. The pages are given back to the
     system first and not touched again, so this costs addresses, but no memory.
 
     Does nothing where freed memory is not kept.
