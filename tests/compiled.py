@@ -7,11 +7,9 @@ import jax
 
 from tests.resident import give_back_freed
 
-QUICK = {"xla_backend_optimization_level": 0}
-
 
 def run_once(function: Callable, *arguments: Any) -> Any:
     """function(*arguments) on the host; the memory that compiling it has freed is given back."""
-    compiled = jax.jit(function).lower(*arguments).compile(compiler_options=QUICK)
+    compiled = jax.jit(function).lower(*arguments).compile()
     give_back_freed()
     return jax.device_get(compiled(*arguments))

@@ -1,5 +1,6 @@
 """Images in, people out: the library's front door."""
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,8 +17,8 @@ from pinet_jax.inference.fusion import People
 from pinet_jax.inference.network_input import NetworkInput, eval_size, plan_batches, prepare
 from pinet_jax.inference.predict import predict_here
 from pinet_jax.methods.variables import check_whole
-from pinet_jax.runtime import devices, memory
-from pinet_jax.runtime.waiting import explained
+from pinet_jax.runtime import devices
+from pinet_jax.runtime.waiting import first_run
 from pinet_jax.weights import reading
 
 COMPILING = "compiling the prediction of {} x {} pixels, some seconds the first time"
@@ -110,20 +111,13 @@ class Predictor:
         """
         count = len(to_image)
         batch = _pad((images, to_image), -count % self._num_devices)
-        run = self._run if images[0].shape[1:3] in self._sizes else self._first_run
+        size = images[0].shape[1:3]
+        run = self._run
+        if size not in self._sizes:
+            self._sizes.add(size)
+            run = functools.partial(first_run, COMPILING.format(*size), run)
         people = run(self.variables, *jax.device_put(batch, self._split))
         return people if len(people.valid) == count else jax.tree.map(lambda x: x[:count], people)
-
-    def _first_run(
-        self, variables: dict, images: tuple[jax.Array, ...], to_image: jax.Array
-    ) -> People:
-        """`_run` of a network size that comes for the first time, and is compiled."""
-        size = images[0].shape[1:3]
-        self._sizes.add(size)
-        with explained(COMPILING.format(*size)):
-            people = jax.block_until_ready(self._run(variables, images, to_image))
-        memory.fill_holes()
-        return people
 
     def _batches(self, images: Sequence[np.ndarray]) -> list[list[int]]:
         """Indices of images that go through the network together."""

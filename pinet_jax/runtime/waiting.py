@@ -1,11 +1,16 @@
-"""Saying what takes so long, once it does."""
+"""Saying what takes so long, once it does, and what follows the longest: a compilation."""
 
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
-from pinet_jax.runtime import hosts
+import jax
+
+from pinet_jax.runtime import hosts, memory
+
+Done = TypeVar("Done")
 
 PATIENCE = 3.0  # seconds; a program from the compilation cache is there by then
 
@@ -26,6 +31,20 @@ def explained(text: str, after: float = PATIENCE) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def first_run(text: str, program: Callable[..., Done], *arguments: object) -> Done:
+    """program(*arguments), when that compiles it: explained by `text`, its memory in order after.
+
+    Args:
+        text: as of `explained`.
+        program: a compiled function.
+        arguments: of it.
+    """
+    with explained(text):
+        done = jax.block_until_ready(program(*arguments))
+    memory.fill_holes()
+    return done
 
 
 def _say(text: str) -> None:

@@ -13,9 +13,9 @@ from pinet_jax.config import save_config
 from pinet_jax.data import HOST_KEYS, Data
 from pinet_jax.errors import UserError
 from pinet_jax.evaluation.loop import evaluate
-from pinet_jax.runtime import devices, hosts, memory
+from pinet_jax.runtime import devices, hosts
 from pinet_jax.runtime.progress import Progress
-from pinet_jax.runtime.waiting import explained
+from pinet_jax.runtime.waiting import first_run
 from pinet_jax.training import nonfinite, start
 from pinet_jax.training import step as training
 from pinet_jax.training.metrics_log import FILE_NAME, MetricsLog, read_metrics
@@ -125,8 +125,10 @@ class _Run:
         with Progress(num_steps, "train", start=first) as progress:
             for step in range(first + 1, num_steps + 1):
                 batch, host = next(batches)
-                take = step_fn if step > first + 1 else functools.partial(_first_step, step_fn)
-                state, metrics = take(state, batch)
+                if step == first + 1:
+                    state, metrics = first_run(COMPILING, step_fn, state, batch)
+                else:
+                    state, metrics = step_fn(state, batch)
                 self._metrics.add(step, metrics, host)
                 self._stop.listen()  # after the first compilation: before it nothing is lost
                 self._saved.check()
@@ -202,16 +204,6 @@ class _Run:
             "config.train.learning_rate, and start again, which goes on from the last "
             "checkpoint and, unchanged, fails again."
         )
-
-
-def _first_step(
-    step_fn: devices.Step, state: training.Guarded, batch: devices.Batch
-) -> tuple[training.Guarded, dict]:
-    """The first step of a start, which compiles it."""
-    with explained(COMPILING):
-        done = jax.block_until_ready(step_fn(state, batch))
-    memory.fill_holes()
-    return done
 
 
 def _to_device(batches: Iterator, kind: str) -> Iterator[tuple[dict, dict]]:

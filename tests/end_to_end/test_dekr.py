@@ -18,6 +18,7 @@ from pinet_jax.inference.predictor import Predictor
 from pinet_jax.training import start, step
 from pinet_jax.weights import convert, reading
 from tests import programs, runs, tiny
+from tests.golden import weights_dekr
 from tests.pinet_jax.methods.dekr import golden
 
 DEKR = {
@@ -151,7 +152,7 @@ def test_a_released_net_is_put_beside_a_released_model(tmp_path):
     variables = tiny.random_variables(methods.of(config).build(config))
     state_dict = convert.to_torch(variables)
     save_file(state_dict, tmp_path / "model.safetensors")
-    net = golden.weights().scoring_state_dict()
+    net = weights_dekr.scoring_state_dict()
     save_file(net, tmp_path / "net.safetensors")
     programs.output_of(
         "tools/train_scoring_net.py", "--checkpoint", tmp_path / "model.safetensors",

@@ -10,12 +10,12 @@ from pinet_jax.evaluation.scoring import ImageMatches
 from pinet_jax.inference import pose_scoring
 from pinet_jax.training import scoring_net
 from tests import tiny
-from tests.pinet_jax.methods.dekr import golden
+from tests.golden import weights_dekr
 
 
 @pytest.mark.parametrize(("skeleton", "count"), [("coco", 74), ("crowdpose", 59)])
 def test_released_nets_come_back_bit_for_bit(skeleton, count):
-    given = golden.weights().scoring_state_dict(skeleton)
+    given = weights_dekr.scoring_state_dict(skeleton)
     known = skeletons.get(skeleton)
     assert pose_scoring.num_features(known) == count
     back = pose_scoring.to_torch(pose_scoring.from_torch(given, known))

@@ -86,7 +86,7 @@ def test_a_compilation_that_takes_long_is_explained_once_a_network_size(
         said.append(text)
         return contextlib.nullcontext()
 
-    monkeypatch.setattr("pinet_jax.inference.predictor.explained", note)
+    monkeypatch.setattr("pinet_jax.runtime.waiting.explained", note)
     predictor = Predictor(config, variables)
     predictor(IMAGES)
     predictor(IMAGES)

@@ -51,7 +51,7 @@ def test_freed_memory_is_kept_for_every_thread():
 
 
 HOLES = """
-import ctypes, sys
+import ctypes, resource, sys
 from pinet_jax.runtime import memory
 
 if sys.argv[1] == "keep":
@@ -66,12 +66,13 @@ for piece in pieces[::2]:
     libc.free(piece)
 
 def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * 4096
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 
 before = resident()
 memory.fill_holes()
+after = resident()
 inside = sum(libc.malloc(size) < pieces[-1] for size in range(8_000, 80_000, 720))
-print(inside, before - resident())
+print(inside, before - after)
 """
 
 

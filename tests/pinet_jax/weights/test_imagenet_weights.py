@@ -1,7 +1,5 @@
 """Backbones published for ImageNet, with the names of HRNet's authors and of timm."""
 
-import importlib.util
-
 import jax
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from pinet_jax.errors import UserError
 from pinet_jax.methods.pinet import network
 from pinet_jax.weights import convert
 from tests import tiny
+from tests.golden import weights
 from tests.paths import GOLDEN
 
 pytestmark = pytest.mark.slow
@@ -32,9 +31,6 @@ def shapes_of_bare_names(config) -> dict[str, tuple[int, ...]]:
 
 @pytest.fixture(scope="module")
 def fill():
-    spec = importlib.util.spec_from_file_location("golden_weights", GOLDEN / "weights.py")
-    weights = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(weights)
     return lambda shapes: {n: weights.fill(n, s, seed=4) for n, s in shapes.items()}
 
 

@@ -1,22 +1,19 @@
 """The released CID's arrays, and stand-in weights of its network."""
 
 import functools
-import importlib.util
 
 import numpy as np
 
 from pinet_jax.config import load_config
 from pinet_jax.methods.cid import network
 from pinet_jax.weights import convert
+from tests.golden import weights_cid
 from tests.paths import GOLDEN
 
 
 @functools.cache
 def state_dict() -> dict[str, np.ndarray]:
-    spec = importlib.util.spec_from_file_location("weights_cid", GOLDEN / "weights_cid.py")
-    weights = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(weights)
-    return weights.state_dict()
+    return weights_cid.state_dict()
 
 
 @functools.cache

@@ -1,8 +1,6 @@
 """The released DEKR's arrays, and stand-in weights of its network and its scoring net."""
 
 import functools
-import importlib.util
-import types
 
 import numpy as np
 
@@ -11,20 +9,13 @@ from pinet_jax.config import load_config
 from pinet_jax.inference import pose_scoring
 from pinet_jax.methods.dekr import network
 from pinet_jax.weights import convert
+from tests.golden import weights_dekr
 from tests.paths import GOLDEN
 
 
 @functools.cache
-def weights() -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location("weights_dekr", GOLDEN / "weights_dekr.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@functools.cache
 def state_dict() -> dict[str, np.ndarray]:
-    return weights().state_dict()
+    return weights_dekr.state_dict()
 
 
 @functools.cache
@@ -33,7 +24,7 @@ def released(**overrides):
     fields = {name.replace("__", "."): value for name, value in overrides.items()}
     config = load_config("dekr_coco", {"dtype": "float32", **fields})
     variables = convert.from_torch(state_dict(), config)
-    net = pose_scoring.from_torch(weights().scoring_state_dict(), skeletons.of(config))
+    net = pose_scoring.from_torch(weights_dekr.scoring_state_dict(), skeletons.of(config))
     return config, network.build(config), variables | {pose_scoring.SCORING: net}
 
 

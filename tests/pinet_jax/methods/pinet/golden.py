@@ -1,21 +1,17 @@
 """Stand-in weights of the released PINet, which its golden arrays were computed with."""
 
 import functools
-import importlib.util
 
 import numpy as np
 
 from pinet_jax.config import load_config
 from pinet_jax.methods.pinet import network
 from pinet_jax.weights import convert
-from tests.paths import GOLDEN
+from tests.golden import weights
 
 
 @functools.cache
 def state_dict() -> dict[str, np.ndarray]:
-    spec = importlib.util.spec_from_file_location("golden_weights", GOLDEN / "weights.py")
-    weights = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(weights)
     return weights.state_dict()
 
 
