@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import jax
 from jax.core import ShapedArray
-from jax.extend.core import Primitive
+from jax.extend.core import Jaxpr, JaxprEqn, Primitive
 from jax.interpreters import batching, mlir
 from jaxtyping import Array
 
@@ -25,6 +25,15 @@ def choose(usual: Form, on_cpu: Form, *arguments: Array) -> Array:
     Both have the same shape and dtype. There is no gradient: give the caller one.
     """
     return _choice.bind(*arguments, usual=usual, on_cpu=on_cpu)
+
+
+def usual_of(equation: JaxprEqn) -> Jaxpr:
+    """The usual form, for readers of a program's jaxpr.
+
+    Args:
+        equation: of it, with the primitive NAME.
+    """
+    return jax.make_jaxpr(equation.params["usual"])(*(v.aval for v in equation.invars)).jaxpr
 
 
 @_choice.def_impl

@@ -10,6 +10,7 @@ of all other platforms have XLA's usual one.
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from pinet_jax.backbones.by_platform import choose
+from pinet_jax.backbones.by_platform import Form, choose
 from pinet_jax.data import AnyArray
 
 Initializer = Callable[..., Array]
@@ -246,7 +247,7 @@ def convolve(
     strides: tuple[int, int],
     padding: Padding,
 ) -> Float[Array, "b h2 w2 f"]:
-    """Convolution of rows and columns; its gradients are fast on CPUs too.
+    """Convolution of rows and columns; it and its gradients are fast on CPUs too.
 
     Args:
         x: maps.
@@ -254,7 +255,11 @@ def convolve(
         strides: of rows and columns.
         padding: with zeros, before and after the rows and the columns.
     """
-    return _convolve(x, kernel, strides, padding)
+
+    def usual(x: Array, kernel: Array) -> Array:
+        return _convolve(x, kernel, strides, padding)
+
+    return _choose(usual, _on_cpu(kernel, strides, padding).forward, x, kernel)
 
 
 def _convolve(x: Array, kernel: Array, strides: tuple[int, int], padding: Padding) -> Array:
@@ -263,7 +268,7 @@ def _convolve(x: Array, kernel: Array, strides: tuple[int, int], padding: Paddin
 
 
 def _convolve_forward(x: Array, kernel: Array, strides: tuple, padding: Padding) -> tuple:
-    return _convolve(x, kernel, strides, padding), (x, kernel)
+    return convolve(x, kernel, strides, padding), (x, kernel)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -273,19 +278,40 @@ def _convolve_backward(
     """Gradients of x and of the kernel."""
     x, kernel = inputs
 
-    def usual(x: Array, gradient: Array) -> Array:
-        transposed = jax.linear_transpose(lambda k: _convolve(x, k, strides, padding), kernel_shape)
+    def of_x(gradient: Array, kernel: Array) -> Array:
+        transposed = jax.linear_transpose(lambda y: _convolve(y, kernel, strides, padding), x)
         return transposed(gradient)[0]
 
-    kernel_shape = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype)
-    of_x = jax.linear_transpose(lambda x: _convolve(x, kernel, strides, padding), x)(gradient)[0]
-    on_cpu = _KERNEL_GRADIENTS_ON_CPU.get((kernel.shape[:2], strides, padding))
-    if on_cpu is None:
-        return of_x, usual(x, gradient)
-    return of_x, choose(usual, on_cpu, x, gradient)
+    def of_kernel(x: Array, gradient: Array) -> Array:
+        transposed = jax.linear_transpose(lambda k: _convolve(x, k, strides, padding), kernel)
+        return transposed(gradient)[0]
+
+    on_cpu = _on_cpu(kernel, strides, padding)
+    return (
+        _choose(of_x, on_cpu.of_x, gradient, kernel),
+        _choose(of_kernel, on_cpu.of_kernel, x, gradient),
+    )
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+def _choose(usual: Form, on_cpu: Form | None, *arguments: Array) -> Array:
+    """`choose`, where there is a form for CPUs."""
+    return usual(*arguments) if on_cpu is None else choose(usual, on_cpu, *arguments)
+
+
+def _pointwise(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "1 1 c f"]
+) -> Float[Array, "b h w f"]:
+    """As one matrix product, which all threads share; a 1x1 convolution is one thread's."""
+    return jnp.einsum("bhwc,cf->bhwf", x, kernel[0, 0])
+
+
+def _pointwise_input_gradient(
+    gradient: Float[Array, "b h w f"], kernel: Float[Array, "1 1 c f"]
+) -> Float[Array, "b h w c"]:
+    return jnp.einsum("bhwf,cf->bhwc", gradient, kernel[0, 0])
 
 
 def _pointwise_kernel_gradient(
@@ -320,10 +346,24 @@ def _same_3x3_kernel_gradient(
     return found.reshape(channels, 3, 3, features).transpose(1, 2, 0, 3)
 
 
-_KERNEL_GRADIENTS_ON_CPU = {  # by size, strides and padding
-    ((1, 1), (1, 1), ((0, 0), (0, 0))): _pointwise_kernel_gradient,
-    ((3, 3), (1, 1), ((1, 1), (1, 1))): _same_3x3_kernel_gradient,
+class _Forms(NamedTuple):
+    """Of a convolution and its gradients; None is the usual one."""
+
+    forward: Form | None = None  # of x and the kernel
+    of_x: Form | None = None  # of the output's gradient and the kernel
+    of_kernel: Form | None = None  # of x and the output's gradient
+
+
+_FORMS_ON_CPU = {  # by size, strides and padding
+    ((1, 1), (1, 1), ((0, 0), (0, 0))): _Forms(
+        _pointwise, _pointwise_input_gradient, _pointwise_kernel_gradient
+    ),
+    ((3, 3), (1, 1), ((1, 1), (1, 1))): _Forms(of_kernel=_same_3x3_kernel_gradient),
 }
+
+
+def _on_cpu(kernel: Array, strides: tuple[int, int], padding: Padding) -> _Forms:
+    return _FORMS_ON_CPU.get((kernel.shape[:2], strides, padding), _Forms())
 
 
 def _convolve_for_flax(

@@ -154,7 +154,7 @@ def _teach_choices() -> None:
     @register_primitive(jaxpr_primitive=by_platform.NAME)
     class Choice(PrimitiveLeafPlugin):
         def lower(self, ctx, eqn) -> None:
-            inner = jax.make_jaxpr(eqn.params["usual"])(*(v.aval for v in eqn.invars)).jaxpr
+            inner = by_platform.usual_of(eqn)
             for outside, inside in zip(eqn.invars, inner.invars, strict=True):
                 ctx.bind_value_for_var(inside, ctx.get_value_for_var(outside))
             lower_jaxpr_eqns(ctx, inner)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from pinet_jax.backbones import by_platform
 from pinet_jax.backbones.hrnet import NETWORK_STRIDE
 from pinet_jax.errors import UserError
 from pinet_jax.methods.variables import shapes
@@ -162,6 +163,8 @@ def multiply_adds(jaxpr: core.Jaxpr, convolutions_only: bool = False) -> int:
 
 def _inner(equation) -> Iterator[core.Jaxpr]:
     """The functions that an equation calls."""
+    if equation.primitive.name == by_platform.NAME:
+        yield by_platform.usual_of(equation)
     for value in equation.params.values():
         if isinstance(value, core.ClosedJaxpr):
             yield value.jaxpr
