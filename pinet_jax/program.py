@@ -82,6 +82,7 @@ def run(main: Callable[[list[str]], int | None], known_flags_only: bool = False)
         hosts.leave(code)
         return code
 
+    memory.collect_rarely()
     if not may_use_accelerator():
         memory.keep_freed_memory()
     app.run(guarded_main, flags_parser=parse)

@@ -21,7 +21,10 @@ MOST_RESIDENT = 2**30  # bytes that a process may hold from one module of tests 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compiles quickly and once, here and in the programs that tests start."""
+    """Traces and compiles quickly and once, here and in the programs that tests start."""
+    from pinet_jax.runtime import memory  # not before its shapes are checked
+
+    memory.collect_rarely()
     xla_flags.compile_quickly()  # before XLA reads its flags
     settings = {
         "jax_compilation_cache_dir": str(config.cache.mkdir("xla")),

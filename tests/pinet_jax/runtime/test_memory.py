@@ -1,4 +1,4 @@
-"""The allocator's settings, in processes of their own: they hold for all of one."""
+"""A process's memory, in processes of their own: its settings hold for all of one."""
 
 import platform
 import subprocess
@@ -48,6 +48,24 @@ print(max(found))
 def test_freed_memory_is_kept_for_every_thread():
     (kept,), (left,) = output_of(ALLOCATIONS, "keep"), output_of(ALLOCATIONS, "leave")
     assert kept < 20_000 < 90_000 < left  # 10 times 40 MB: 98,000 pages
+
+
+OBJECTS = """
+import gc, sys
+from pinet_jax.runtime import memory
+
+if sys.argv[1] == "rarely":
+    memory.collect_rarely()
+gc.callbacks.append(lambda phase, info: looks.append(phase))
+looks = []
+kept = [[] for _ in range(200_000)]
+print(looks.count("start"))
+"""
+
+
+def test_garbage_is_looked_for_rarely():
+    (rarely,), (as_usual,) = output_of(OBJECTS, "rarely"), output_of(OBJECTS, "usual")
+    assert 0 < rarely < 10 < 100 < as_usual
 
 
 HOLES = """
