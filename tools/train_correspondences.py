@@ -4,12 +4,12 @@
         [--out FILE.npz] [--checkpoint MODEL]
 
 On stills of the synthetic crowd and, where --config.dataset.data_dir names a dataset with
-keypoints, on those of its --config.dataset.train_split too. Started again on the same workdir it
-goes on from the newest checkpoint. FILE.npz (DIR/correspondences.npz) is what
---config.tracking.weights takes; the package's own weights were made by this command with COCO
-stills. With --checkpoint the features are read off the map of that model's backbone, which stays
-as it is, for --config.tracking.features=shared with that model. At the end the network is
-checked on held-out pairs, beside an untrained one.
+keypoints, on those of its --config.dataset.train_split too. Started again on the same workdir,
+with the same model, seed and batch size, it goes on from the newest checkpoint. FILE.npz
+(DIR/correspondences.npz) is what --config.tracking.weights takes; the package's own weights were
+made by this command with COCO stills. With --checkpoint the features are read off the map of that
+model's backbone, which stays as it is, for --config.tracking.features=shared with that model. At
+the end the network is checked on held-out pairs, beside an untrained one.
 """
 
 import functools
@@ -54,7 +54,7 @@ def main(_: list[str]) -> None:
     out = files.to_path(OUT.value) if OUT.value else workdir / "correspondences.npz"
     net = network.build(config)
     see = functools.partial(_seen, maps) if maps else lambda pairs: pairs
-    state = train(net, config, workdir, see)
+    state = train(net, config, workdir, see, _origin(config, maps))
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     weights.save(out, variables, config, maps.fingerprint if maps else "")
     print(f"wrote {out}: {weights.count(variables):,} parameters\n")
@@ -79,14 +79,45 @@ def _seen(maps: BackboneMaps, pairs: Pairs) -> Pairs:
     return pairs.replace(view_a=maps(pairs.view_a), view_b=maps(pairs.view_b))
 
 
+_FLAGS = {
+    "seed": "--config.seed",
+    "batch_size": "--config.train.batch_size",
+    "backbone": "--checkpoint",
+}
+
+
+def _origin(config: ConfigDict, maps: BackboneMaps | None) -> reading.Position:
+    """What a training cannot change when it goes on, as its checkpoints keep it."""
+    return {
+        "seed": config.seed,
+        "batch_size": config.train.batch_size,
+        "backbone": int(maps.fingerprint, 16) if maps else 0,
+    }
+
+
+def _check_origin(saved: reading.Position, wanted: reading.Position, workdir: pathlib.Path) -> None:
+    for name, value in saved.items():
+        if value != wanted[name]:
+            raise UserError(
+                f"The training in '{workdir}' cannot go on: it was begun with another "
+                f"{_FLAGS[name]}; give the same again, or another --workdir."
+            )
+
+
 def train(
-    net: network.CorrespondenceNet, config: ConfigDict, workdir: pathlib.Path, see: See
+    net: network.CorrespondenceNet,
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    see: See,
+    origin: reading.Position,
 ) -> training.TrainState:
     """Both stages, from the newest checkpoint if there is any."""
     total, every = training.total_steps(config), config.train.checkpoint_every
     state = training.create_state(net, config)
     with Checkpoints(workdir, config.train.keep_checkpoints) as saved:
-        if saved.latest_step() is not None:
+        newest = saved.latest_step()
+        if newest is not None:
+            _check_origin(saved.position(newest), origin, workdir)
             state = saved.restore(state)
         save_config(workdir, config)
         first = int(state.step)
@@ -106,7 +137,7 @@ def train(
                 log = done % config.train.log_every == 0 or done == total
                 progress.update(**(jax.device_get(metrics) if log else {}))
                 if done % every == 0 or done == total:
-                    saved.save(state)
+                    saved.save(state, origin)
     return state
 
 

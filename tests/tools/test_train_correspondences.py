@@ -95,6 +95,8 @@ def test_features_are_read_off_the_map_of_a_model_that_tracks_by_them(tmp_path):
     tracker = Tracker(Predictor(with_fields(config, changes), variables))
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     assert len(list(tracker([image] * 3))) == 3
+    done = train(tmp_path / "shared")
+    assert done.returncode == 2 and "was begun with another --checkpoint" in done.stderr
     done = train(tmp_path / "none", **{"tracking.features": "shared"})
     assert done.returncode == 2 and "--checkpoint is missing" in done.stderr
 

@@ -119,6 +119,22 @@ def test_gradients_of_a_batch_normalisation(kept):
         check_close(a, b, "float32")
 
 
+def test_a_bfloat16_map_is_normalised_in_float32():
+    x, weights = (3 + 2 * normal(2, 6, 5, 4)).astype("bfloat16"), normal(2, 6, 5, 4, seed=4)
+    params = {"scale": normal(4, seed=1), "bias": normal(4, seed=2)}
+
+    def loss(params, x):
+        variables = {"params": params, "batch_stats": {"mean": jnp.zeros(4), "var": jnp.ones(4)}}
+        y, _ = BatchNorm().apply(variables, x, True, mutable=["batch_stats"])
+        assert y.dtype == x.dtype
+        return (y * weights).sum(dtype=jnp.float32)
+
+    found, want = (jax.grad(loss, (0, 1))(params, x.astype(d)) for d in ("bfloat16", "float32"))
+    assert found[1].dtype == "bfloat16"
+    for a, b in zip(*map(jax.tree.leaves, (found, want)), strict=True):
+        check_close(a, b, "bfloat16")
+
+
 def operations(function, platform, *arguments):
     """How often a program has which operation, the functions that it calls included."""
     text = jax.jit(function).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
