@@ -9,7 +9,12 @@ from tests.resident import give_back_freed
 
 
 def run_once(function: Callable, *arguments: Any) -> Any:
-    """function(*arguments) on the host; the memory that compiling it has freed is given back."""
-    compiled = jax.jit(function).lower(*arguments).compile()
+    """function(*arguments) on the host, in little memory.
+
+    What was compiled before is dropped first, and what compiling this has freed is given back.
+    """
+    lowered = jax.jit(function).lower(*arguments)
+    jax.clear_caches()
+    compiled = lowered.compile()
     give_back_freed()
     return jax.device_get(compiled(*arguments))
