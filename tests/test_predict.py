@@ -6,8 +6,6 @@ import pathlib
 import subprocess
 import sys
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +14,7 @@ from pinet_jax.config import load_config, save_config
 from pinet_jax.media.videos import open_video
 from pinet_jax.methods.pinet import network
 from pinet_jax.weights import checkpoints
+from tests import tiny
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -35,23 +34,8 @@ def workdir(tmp_path_factory):
     config = load_config("base", TINY)
     save_config(folder, config)
     with checkpoints.Checkpoints(folder, keep=1) as saved:
-        saved.save({"step": np.array(1), **random_variables(network.build(config))})
+        saved.save({"step": np.array(1), **tiny.random_variables(network.build(config))})
     return folder
-
-
-def random_variables(model):
-    """Variables that keep activations alive, without compiling the initialisation."""
-    rng = np.random.default_rng(0)
-
-    def fill(path, leaf):
-        if path[-1].key in ("scale", "var"):
-            return np.ones(leaf.shape, np.float32)
-        fan_in = max(1, leaf.size // leaf.shape[-1])
-        return rng.normal(0, fan_in**-0.5, leaf.shape).astype(np.float32)
-
-    image = jnp.zeros((1, 64, 64, 3))
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, method="init_all"))
-    return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
 def predict(*arguments) -> subprocess.CompletedProcess:

@@ -5,12 +5,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from configs import base
 from pinet_jax.config import load_config
+from pinet_jax.methods.variables import shapes
 
 PATH = pathlib.Path(__file__).resolve()
 # A file of released weights tells of a model of at least one module a stage.
@@ -69,9 +69,7 @@ def random_variables(model: nn.Module, seed: int = 0) -> dict[str, Any]:
         fan_in = max(1, leaf.size // leaf.shape[-1])
         return rng.normal(0, fan_in**-0.5, leaf.shape).astype(np.float32)
 
-    image = jnp.zeros((1, 64, 64, 3))
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, method="init_all"))
-    return jax.tree_util.tree_map_with_path(fill, dict(shapes))
+    return jax.tree_util.tree_map_with_path(fill, shapes(model))
 
 
 def batch(

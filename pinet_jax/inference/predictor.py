@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, UInt8
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from pinet_jax import methods
 from pinet_jax.errors import UserError
@@ -43,32 +43,23 @@ class Predictor:
     Attributes:
         config: as given.
         variables: as given, on the devices.
-        compile_count: how many programs have been compiled so far.
     """
 
     def __init__(self, config: ConfigDict, variables: Mapping[str, Any]):
         check_whole(variables)
-        method = methods.of(config)
-        method.check(config)
+        methods.of(config).check(config)
         self.config = config
-        self.compile_count = 0
-        self._sizes: set[tuple[int, int]] = set()  # that it has met
-        mesh, shared, split = devices.local_mesh(), PartitionSpec(), PartitionSpec(devices.AXIS)
+        mesh = devices.local_mesh()
         self._num_devices = mesh.size
-        self.variables = jax.device_put(dict(variables), NamedSharding(mesh, shared))
-        self._split = NamedSharding(mesh, split)
-        model = method.build(config)
+        self.variables = jax.device_put(dict(variables), NamedSharding(mesh, PartitionSpec()))
+        self._split = NamedSharding(mesh, PartitionSpec(devices.AXIS))
+        self._program = _program(FrozenConfigDict(config), mesh)
+        self._compiled_before = self._program.compile_count
 
-        def run(variables, images, to_image):
-            self.compile_count += 1  # Python runs only while tracing
-            return predict_here(model, variables, images, to_image, config)
-
-        # Under jit alone the devices would exchange whole maps to find peaks in them.
-        self._run = jax.jit(
-            jax.shard_map(
-                run, mesh=mesh, in_specs=(shared, split, split), out_specs=split, check_vma=False
-            )
-        )
+    @property
+    def compile_count(self) -> int:
+        """How many programs have been compiled for it so far."""
+        return self._program.compile_count - self._compiled_before
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike) -> "Predictor":
@@ -112,11 +103,7 @@ class Predictor:
         count = len(to_image)
         batch = _pad((images, to_image), -count % self._num_devices)
         size = images[0].shape[1:3]
-        run = self._run
-        if size not in self._sizes:
-            self._sizes.add(size)
-            run = functools.partial(first_run, COMPILING.format(*size), run)
-        people = run(self.variables, *jax.device_put(batch, self._split))
+        people = self._program(size, self.variables, *jax.device_put(batch, self._split))
         return people if len(people.valid) == count else jax.tree.map(lambda x: x[:count], people)
 
     def _batches(self, images: Sequence[np.ndarray]) -> list[list[int]]:
@@ -133,6 +120,43 @@ class Predictor:
         batch = _stack(inputs, settings.batch_size)
         people = jax.device_get(self.predict_batch(batch.images, batch.to_image))
         return [people.of_image(row) for row in range(len(images))]
+
+
+class _Program:
+    """The compiled prediction of a config on the devices of a mesh.
+
+    Attributes:
+        compile_count: how many sizes of images it has been compiled for so far.
+    """
+
+    def __init__(self, config: ConfigDict, mesh: Mesh):
+        model = methods.of(config).build(config)
+        shared, split = PartitionSpec(), PartitionSpec(devices.AXIS)
+        self.compile_count = 0
+        self._sizes: set[tuple[int, int]] = set()  # that it has met
+
+        def run(variables, images, to_image):
+            self.compile_count += 1  # Python runs only while tracing
+            return predict_here(model, variables, images, to_image, config)
+
+        # Under jit alone the devices would exchange whole maps to find peaks in them.
+        self._run = jax.jit(
+            jax.shard_map(
+                run, mesh=mesh, in_specs=(shared, split, split), out_specs=split, check_vma=False
+            )
+        )
+
+    def __call__(self, size: tuple[int, int], *arguments: Any) -> People:
+        if size in self._sizes:
+            return self._run(*arguments)
+        self._sizes.add(size)
+        return first_run(COMPILING.format(*size), self._run, *arguments)
+
+
+# The evaluations on the way of a training have new variables each, and one program.
+@functools.lru_cache(maxsize=4)
+def _program(config: FrozenConfigDict, mesh: Mesh) -> _Program:
+    return _Program(ConfigDict(config).lock(), mesh)
 
 
 def _stack(inputs: Sequence[NetworkInput], batch_size: int) -> NetworkInput:

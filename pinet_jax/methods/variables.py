@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
 
 from pinet_jax.errors import UserError
 
@@ -18,17 +19,28 @@ _IMAGES = (1, 64, 64, 3)  # any that the network can see
 
 def init(model: nn.Module, seed: int) -> dict[str, Any]:
     """Fresh {"params", "batch_stats"}, reproducible on one kind of device."""
-    # A program of a thousand threefry generators would compile for half a minute.
-    key = jax.random.key(seed, impl="rbg")
-    variables = jax.jit(functools.partial(model.init, method="init_all"))(key, jnp.zeros(_IMAGES))
+    variables = _init(model, _key(seed))
     return {kind: variables[kind] for kind in KINDS}
 
 
 def shapes(model: nn.Module) -> dict[str, Any]:
     """The same as shapes; nothing is computed."""
-    images = jax.ShapeDtypeStruct(_IMAGES, jnp.float32)
-    init_all = functools.partial(model.init, method="init_all")
-    return dict(jax.eval_shape(init_all, jax.eval_shape(lambda: jax.random.key(0)), images))
+    return jax.tree.map(lambda shape: shape, _shapes(model))  # for the caller to change
+
+
+def _key(seed: int) -> PRNGKeyArray:
+    # A program of a thousand threefry generators would compile for half a minute.
+    return jax.random.key(seed, impl="rbg")
+
+
+@functools.partial(jax.jit, static_argnums=0)  # equal networks are traced once
+def _init(model: nn.Module, key: PRNGKeyArray) -> dict[str, Any]:
+    return dict(model.init(key, jnp.zeros(_IMAGES), method="init_all"))
+
+
+@functools.lru_cache(maxsize=8)  # a large network takes seconds
+def _shapes(model: nn.Module) -> dict[str, Any]:
+    return jax.eval_shape(lambda: _init(model, _key(0)))
 
 
 def check_whole(variables: Variables) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pinet_jax import methods
 from pinet_jax.inference.predict import predict
+from pinet_jax.methods.variables import shapes
 from pinet_jax.runtime import devices as parallel
 from pinet_jax.training import step as training
 from tests import devices, tiny
@@ -37,17 +38,10 @@ def config(request):
     return tiny.config(**fields, **request.param)
 
 
-def variables_of(model):
-    shapes = jax.eval_shape(
-        lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), method="init_all")
-    )
-    return {"params": shapes["params"], "batch_stats": shapes["batch_stats"]}
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_train_step(config, kind):
     model, optimizer = methods.of(config).build(config), training.make_optimizer(1e-3)
-    variables = variables_of(model)
+    variables = shapes(model)
     state = training.TrainState(
         step=jax.ShapeDtypeStruct((), jnp.int32),
         opt_state=jax.eval_shape(optimizer.init, variables["params"]),
@@ -66,9 +60,7 @@ def test_predict_step(config):
     images = (jax.ShapeDtypeStruct((2, 64, 128, 3), jnp.uint8),)
     to_image = jax.ShapeDtypeStruct((2, 2, 3), jnp.float32)
     step = functools.partial(predict, model, config=config)
-    traced = jax.jit(lambda *arguments: step(*arguments)).trace(
-        variables_of(model), images, to_image
-    )
+    traced = jax.jit(lambda *arguments: step(*arguments)).trace(shapes(model), images, to_image)
     check_lowering(traced)
 
 

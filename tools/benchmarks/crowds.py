@@ -1,10 +1,11 @@
 """Random work: crowds of people, images and weights."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Float
+
+from pinet_jax.methods.variables import shapes
 
 LABELS = (1, 2)  # v, hidden or seen: every keypoint is work
 
@@ -41,8 +42,6 @@ def batch(
 def variables(model: nn.Module, seed: int = 0) -> dict:
     """Weights that keep all activations alive, without compiling the initialisation."""
     rng = np.random.default_rng(seed)
-    image = jnp.zeros((1, 64, 64, 3))
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, method="init_all"))
 
     def fill(path, leaf):
         if path[-1].key in ("scale", "var"):
@@ -50,4 +49,4 @@ def variables(model: nn.Module, seed: int = 0) -> dict:
         fan_in = max(1, leaf.size // leaf.shape[-1])
         return rng.normal(0, fan_in**-0.5, leaf.shape).astype(np.float32)
 
-    return jax.tree_util.tree_map_with_path(fill, dict(shapes))
+    return jax.tree_util.tree_map_with_path(fill, shapes(model))

@@ -7,9 +7,10 @@ import pytest
 
 from configs.base import get_config
 from pinet_jax import skeletons
+from pinet_jax.config import with_fields
 from pinet_jax.errors import UserError
 from pinet_jax.inference.network_input import prepare
-from pinet_jax.inference.predictor import Predictor
+from pinet_jax.inference.predictor import Predictor, _program
 from pinet_jax.methods.pinet import network
 from pinet_jax.weights import reading
 from tests import devices, tiny
@@ -87,6 +88,7 @@ def test_a_compilation_that_takes_long_is_explained_once_a_network_size(
         return contextlib.nullcontext()
 
     monkeypatch.setattr("pinet_jax.runtime.waiting.explained", note)
+    _program.cache_clear()
     predictor = Predictor(config, variables)
     predictor(IMAGES)
     predictor(IMAGES)
@@ -94,6 +96,19 @@ def test_a_compilation_that_takes_long_is_explained_once_a_network_size(
         "compiling the prediction of 128 x 64 pixels, ",
         "compiling the prediction of 64 x 128 pixels, ",
     ]
+
+
+def test_predictors_of_one_config_share_what_is_compiled(predictor, people, config, variables):
+    other = jax.tree.map(lambda x: x + np.float32(0.01), variables)
+    changed, again = Predictor(config, other), Predictor(config, variables)
+    assert len(changed(IMAGES)) == len(IMAGES)
+    for found, want in zip(again(IMAGES), people, strict=True):
+        np.testing.assert_array_equal(found.keypoints, want.keypoints)
+    assert changed.compile_count == again.compile_count == 0
+    unfused = with_fields(config, {"eval.pose_fusion": not config.eval.pose_fusion})
+    unfused = Predictor(unfused, variables)
+    unfused(IMAGES[:1])
+    assert unfused.compile_count == 1
 
 
 def test_one_compilation_a_network_size(predictor, people):
@@ -135,7 +150,7 @@ def test_devices_work_on_their_own(spread):
     """No device waits for another: the program has no operation that crosses them."""
     predictor, batch, _ = spread[2]
     pad = jax.tree.map(lambda x: np.concatenate([x, x[:1]]), (batch.images, batch.to_image))
-    text = predictor._run.lower(predictor.variables, *pad).compile().as_text()
+    text = predictor._program._run.lower(predictor.variables, *pad).compile().as_text()
     assert "num_partitions=2" in text
     for name in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
         assert name not in text

@@ -11,6 +11,7 @@ import pytest
 from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
 from pinet_jax.methods.pinet import network
+from pinet_jax.methods.variables import shapes
 from pinet_jax.weights import convert
 from tests import tiny
 from tests.paths import GOLDEN
@@ -22,10 +23,7 @@ TOLERANCE = 1e-5  # of the maximum
 
 def shapes_of(config):
     """Params of the config's model, without computing any."""
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    model = network.build(config)
-    key = jax.random.key(0)
-    return jax.eval_shape(lambda x: model.init(key, x, method="init_all"), image)["params"]
+    return shapes(network.build(config))["params"]
 
 
 def count(tree):

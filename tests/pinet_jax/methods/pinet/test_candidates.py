@@ -15,6 +15,7 @@ from pinet_jax.inference.network_input import prepare
 from pinet_jax.methods.peaks import find_peaks
 from pinet_jax.methods.pinet import candidates as inference
 from pinet_jax.methods.pinet import decoding, network
+from pinet_jax.methods.variables import shapes
 from tests import compiled
 from tests.paths import GOLDEN
 
@@ -76,16 +77,13 @@ class PatchBackbone(nn.Module):
 def patch_network(config, seed=0):
     """PINet on PatchBackbone with random variables, and these."""
     model = network.build(config).clone(backbone=PatchBackbone())
-    shapes = jax.eval_shape(
-        lambda: model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), method="init_all")
-    )
     rng = np.random.default_rng(seed)
 
     def fill(path, leaf):
         values = rng.normal(size=leaf.shape).astype(np.float32) / 3
         return np.abs(values) + 0.5 if "var" in jax.tree_util.keystr(path) else values
 
-    return model, jax.tree_util.tree_map_with_path(fill, shapes)
+    return model, jax.tree_util.tree_map_with_path(fill, shapes(model))
 
 
 def small_config(**changes):

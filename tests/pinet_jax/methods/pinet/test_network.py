@@ -12,7 +12,7 @@ from pinet_jax.backbones.hrnet import HRNet
 from pinet_jax.backbones.layers import BatchNorm, Conv
 from pinet_jax.methods.pinet import network
 from pinet_jax.methods.pinet.refinement import PR, GraphBlock, skeleton_adjacency
-from pinet_jax.methods.variables import init
+from pinet_jax.methods.variables import init, shapes
 from tests import tiny
 from tests.whole_loss import whole_loss
 
@@ -173,9 +173,7 @@ def patch_network(**overrides):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_maps_of_the_tiny_network(dtype):
     model = network.build(tiny.config(dtype=dtype))
-    variables = shapes_of(
-        lambda x: model.init(jax.random.key(0), x, method="init_all"), (1, 64, 64, 3)
-    )
+    variables = shapes(model)
     maps = jax.eval_shape(model.apply, variables, jnp.zeros((2, 64, 128, 3)))
     assert maps.features.shape == (2, 16, 32, 120) and maps.features.dtype == dtype
     assert maps.keypoint_heatmaps.shape == (2, 16, 32, 17)
