@@ -1,9 +1,12 @@
 """The synthetic crowd on disk: an ordinary prepared dataset with COCO-format ground truth."""
 
+import collections
 import hashlib
 import json
+import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -61,11 +64,31 @@ class SynthCrowd(reader.LocalBuilder):
     def _scenes(self, split: str) -> Iterator[Scene]:
         """The scenes of a split as NumPy arrays."""
         count = _num_scenes(self._config, split)
-        for start in range(0, count, _CHUNK):
+
+        def render(start: int) -> Scene:
             scenes = self._render(split, np.arange(start, start + _CHUNK))
-            scenes = Scene(*(np.asarray(array) for array in scenes))
+            return Scene(*(np.asarray(array) for array in scenes))
+
+        starts = range(0, count, _CHUNK)
+        for start, scenes in zip(starts, _by_threads(render, starts), strict=True):
             for row in range(min(_CHUNK, count - start)):
                 yield Scene(*(array[row] for array in scenes))
+
+
+def _by_threads(function: Callable[[int], Scene], items: Iterable[int]) -> Iterator[Scene]:
+    """function(item) of each item in order, computed ahead by a thread a core.
+
+    On a CPU a thread that has a scene to itself is twice as quick as all of them sharing one.
+    """
+    threads = os.cpu_count() or 1
+    waiting = collections.deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def ensure_prepared(config: ConfigDict) -> pathlib.Path:

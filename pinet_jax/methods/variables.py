@@ -38,7 +38,7 @@ def _init(model: nn.Module, key: PRNGKeyArray) -> dict[str, Any]:
     return dict(model.init(key, jnp.zeros(_IMAGES), method="init_all"))
 
 
-@functools.lru_cache(maxsize=8)  # a large network takes seconds
+@functools.lru_cache(maxsize=32)  # more than there are configs: a large network takes seconds
 def _shapes(model: nn.Module) -> dict[str, Any]:
     return jax.eval_shape(lambda: _init(model, _key(0)))
 
