@@ -58,7 +58,7 @@ class Predictor:
 
     @property
     def compile_count(self) -> int:
-        """How many programs have been compiled for it so far."""
+        """How many programs have been compiled for its config since it was made."""
         return self._program.compile_count - self._compiled_before
 
     @classmethod

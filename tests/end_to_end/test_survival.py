@@ -107,7 +107,7 @@ def after_step(monkeypatch):
 
 
 def test_killed_at_any_moment_the_result_is_the_same(tmp_path):
-    outcome = survival.kill_and_compare(kills=2, folder=tmp_path, seed=0, steps=20)
+    outcome = survival.kill_and_compare(kills=2, folder=tmp_path, seed=0, steps=24)
     assert outcome.same_state and outcome.same_images
 
 
