@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     config.dataset.max_persons = 30  # padding; an image keeps its largest persons
     config.dataset.min_train_keypoints = 11  # labelled, in the whole image
     config.dataset.skip_invalid = False  # count invalid data instead of stopping
-    config.dataset.num_workers = 4  # images read and augmented at a time
+    config.dataset.num_workers = 4  # images read, augmented or rendered at a time
 
     config.augmentation = ConfigDict()
     config.augmentation.rotation = 30.0  # degrees to either side

@@ -5,7 +5,6 @@ Beside the examples, and complete whenever they are, the prepared folder holds
 `summary.json`, what was read and what was left out.
 """
 
-import concurrent.futures
 import hashlib
 import json
 import pathlib
@@ -22,6 +21,7 @@ from ml_collections import ConfigDict
 from input_pipeline.datasets.layout import Found
 from input_pipeline.quiet_tf import tf, tfds
 from input_pipeline.storage import annotations, reader
+from input_pipeline.storage.ahead import by_threads
 from input_pipeline.storage.annotations import Problem
 from input_pipeline.storage.features import features
 from input_pipeline.storage.region_mask import ignore_mask
@@ -33,7 +33,6 @@ from pinet_jax.runtime import files
 from pinet_jax.runtime.progress import Progress
 
 FORMAT_VERSION = "1.2.0"  # of the prepared files; a new one prepares everything anew
-READ_AHEAD = 64  # images decoded at a time, to bound memory
 NAMED_PROBLEMS = 5  # in a warning; the summary has all
 
 EncodedImage = tuple[bytes, tuple[int, int]]  # the file, (height, width) of its pixels
@@ -169,10 +168,8 @@ def _read_ahead(
                 raise
             return error
 
-    with concurrent.futures.ThreadPoolExecutor(config.dataset.num_workers) as pool:
-        for start in range(0, len(images), READ_AHEAD):
-            chunk = images[start : start + READ_AHEAD]
-            yield from zip(chunk, pool.map(read, chunk), strict=True)
+    encoded = by_threads(read, images, config.dataset.num_workers)
+    return zip(images, encoded, strict=True)
 
 
 def _example(image: Json, encoded: bytes, size: tuple[int, int], persons: list[Json]) -> Json:

@@ -54,12 +54,11 @@ class Predictor:
         self.variables = jax.device_put(dict(variables), NamedSharding(mesh, PartitionSpec()))
         self._split = NamedSharding(mesh, PartitionSpec(devices.AXIS))
         self._program = _program(FrozenConfigDict(config), mesh)
-        self._compiled_before = self._program.compile_count
 
     @property
     def compile_count(self) -> int:
-        """How many programs have been compiled for its config since it was made."""
-        return self._program.compile_count - self._compiled_before
+        """How many programs have been compiled for its config so far, which predictors share."""
+        return self._program.compile_count
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike) -> "Predictor":

@@ -1,9 +1,7 @@
 """The synthetic crowd on disk: round trip, ground truth file, atomicity, fingerprint."""
 
 import json
-import os
 import pathlib
-import time
 
 import cv2
 import numpy as np
@@ -145,29 +143,3 @@ def test_bad_requests_are_named(tmp_path):
         builder.ensure_prepared(tiny(""))
     with pytest.raises(UserError, match="split 'test'"):
         builder.open_split(tiny(tmp_path), "test")
-
-
-def test_threads_keep_the_order_and_run_a_little_ahead():
-    begun, last = [], 100
-
-    def one(item):
-        begun.append(item)
-        time.sleep(0.003 * (item % 3))  # so that later ones are done first
-        return item
-
-    results = builder._by_threads(one, range(last))
-    first = next(results)
-    assert len(begun) <= 1 + os.cpu_count()
-    assert [first, *results] == list(range(last))
-
-
-def test_what_fails_in_a_thread_fails_in_its_place():
-    def one(item):
-        if item == 2:
-            raise UserError("no scene 2")
-        return item
-
-    results = builder._by_threads(one, range(100))
-    assert [next(results), next(results)] == [0, 1]
-    with pytest.raises(UserError, match="no scene 2"):
-        next(results)

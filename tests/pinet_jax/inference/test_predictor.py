@@ -101,10 +101,11 @@ def test_a_compilation_that_takes_long_is_explained_once_a_network_size(
 def test_predictors_of_one_config_share_what_is_compiled(predictor, people, config, variables):
     other = jax.tree.map(lambda x: x + np.float32(0.01), variables)
     changed, again = Predictor(config, other), Predictor(config, variables)
+    assert changed.compile_count == 2  # those of the first predictor
     assert len(changed(IMAGES)) == len(IMAGES)
     for found, want in zip(again(IMAGES), people, strict=True):
         np.testing.assert_array_equal(found.keypoints, want.keypoints)
-    assert changed.compile_count == again.compile_count == 0
+    assert changed.compile_count == again.compile_count == 2
     unfused = with_fields(config, {"eval.pose_fusion": not config.eval.pose_fusion})
     unfused = Predictor(unfused, variables)
     unfused(IMAGES[:1])
