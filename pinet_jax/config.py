@@ -7,7 +7,7 @@ import operator
 import os
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -101,6 +101,21 @@ def set_field(config: ConfigDict, field: str, value: Any) -> None:
         raise UserError(f"The config has no field '{field}'; see configs/base.py.") from None
     except TypeError as error:
         raise UserError(f"config.{field}: {error}.") from None
+
+
+def part_of(config: ConfigDict, fields: Iterable[str]) -> ConfigDict:
+    """A locked config of these dotted fields alone, so that no other can be read from it.
+
+    Args:
+        config: with all fields.
+        fields: of it; a section stands for all that is in it.
+    """
+    tree: dict[str, Any] = {}
+    for field in fields:
+        *sections, name = field.split(".")
+        inner = functools.reduce(lambda outer, part: outer.setdefault(part, {}), sections, tree)
+        inner[name] = functools.reduce(operator.getitem, field.split("."), config)
+    return ConfigDict(tree).copy_and_resolve_references().lock()
 
 
 def check_same_model(config: ConfigDict, trained: ConfigDict) -> None:

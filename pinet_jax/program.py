@@ -19,7 +19,7 @@ from ml_collections import ConfigDict, config_flags
 
 from pinet_jax.config import check_choices, load_config
 from pinet_jax.errors import UserError
-from pinet_jax.runtime import hosts, memory
+from pinet_jax.runtime import hosts, memory, programs
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -162,6 +162,7 @@ def enable_compilation_cache(config: ConfigDict) -> None:
     if config.compilation_cache:
         folder = os.path.expanduser(config.compilation_cache)
         jax.config.update("jax_compilation_cache_dir", folder)
+        programs.keep_in(os.path.join(folder, "programs"))
 
 
 def _match_tuples(config: ConfigDict, before: ConfigDict) -> None:

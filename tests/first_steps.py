@@ -77,8 +77,8 @@ def share(batch):
 
 def run(config, steps=STEPS):
     """The last state and every step's metrics, on all devices there are."""
-    step = training.make_train_step(network(config), optimizer(), config)
-    state = parallel.replicate(training.guarded(fresh_state()))
+    step = training.TrainStep(network(config), optimizer(), config)
+    state = parallel.replicate(training.guarded(fresh_state()), config.parallel)
     history = []
     for i in range(steps):
         batch = parallel.shard_batch(share(tiny.batch(i, images=IMAGES)), config.parallel)

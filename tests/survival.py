@@ -59,6 +59,7 @@ def config_of(steps: int):
 
 def train(workdir: pathlib.Path, steps: int) -> None:
     """Trains, and notes the images of every step that is taken."""
+    from pinet_jax.program import enable_compilation_cache
     from pinet_jax.training import step_metrics
 
     add = step_metrics.StepMetrics.add
@@ -70,7 +71,9 @@ def train(workdir: pathlib.Path, steps: int) -> None:
 
     step_metrics.StepMetrics.add = noting
     workdir.mkdir(parents=True, exist_ok=True)
-    runs.train(config_of(steps), workdir)
+    config = config_of(steps)
+    enable_compilation_cache(config)  # as train.py
+    runs.train(config, workdir)
 
 
 def kill_and_compare(kills: int, folder: pathlib.Path, seed: int, steps: int = STEPS) -> Outcome:

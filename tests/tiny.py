@@ -1,5 +1,6 @@
 """A PINet as small as can be that has every part; also a config file, for the programs."""
 
+import os
 import pathlib
 from typing import Any
 
@@ -21,7 +22,8 @@ SIZE = 64  # pixels of a training image's side and of a test image's short side
 def get_config() -> ConfigDict:
     config = base.get_config()
     config.dtype = "float32"
-    config.compilation_cache = ""  # conftest.py has one for all tests
+    # Of the programs that tests start: conftest.py has one for all.
+    config.compilation_cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
 
     config.dataset.name = "synthcrowd_stream"
     config.dataset.max_persons = 3

@@ -57,13 +57,13 @@ def rerun(folder: files.Path, config: ConfigDict) -> tuple[dict, list[str]]:
     state = reading.load_state(folder, jax.eval_shape(fresh))
     batch = nonfinite.load_batch(folder)
     batch = {name: value for name, value in batch.items() if name not in HOST_KEYS}
-    # Unguarded: what is not finite must come through.
-    step = devices.map_step(training.device_step(model, optimizer, config), config.parallel)
-    after, metrics = step(devices.replicate(state), devices.shard_batch(batch, config.parallel))
-    # A gradient enters the first moment linearly.
-    leaves = traverse_util.flatten_dict(jax.device_get(after.opt_state[0].mu), sep="/")
+    made_from = training.made_from(model, config, steps_per_epoch)
+    step = training.TrainStep(model, optimizer, config, made_from)
+    state = devices.replicate(state, config.parallel)
+    found = jax.device_get(step.look(state, devices.shard_batch(batch, config.parallel)))
+    leaves = traverse_util.flatten_dict(found.gradients, sep="/")
     bad = [name for name, leaf in leaves.items() if not np.isfinite(leaf).all()]
-    return jax.device_get(metrics), bad
+    return found.metrics, bad
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pinet_jax import methods, skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.errors import UserError
 from pinet_jax.runtime import devices
+from pinet_jax.runtime.programs import Program, in_words
 
 SPLITS = ("train", "val")  # disjoint families of scenes; the stream is of the first
 
@@ -51,7 +52,8 @@ def batches(
     render = renderer(config)
     side = size // HEATMAP_STRIDE
     mask = np.ones((share, side, side), bool)
-    pack = jax.jit(lambda scenes: _pack(scenes, config))
+    of_pack = in_words(config.dataset.max_persons, config.targets.area, config.model.method)
+    pack = Program("pack", jax.jit(lambda scenes: _pack(scenes, config)), of_pack)
     step = start_step
     while True:
         first = step * batch_size + host_index * share
@@ -73,27 +75,27 @@ def renderer(config: ConfigDict) -> Callable[[str, Int[np.ndarray, " b"]], Scene
 
     It compiles once for every length of the numbers.
     """
-    render = _compiled(FrozenConfigDict(config.synthcrowd))
+    crowd = FrozenConfigDict(config.synthcrowd)
 
     def scenes(split: str, numbers: Int[np.ndarray, " b"]) -> Scene:
         key = jax.random.fold_in(jax.random.key(config.seed), SPLITS.index(split))
-        return render(key, numbers.astype(np.uint32))
+        return _program(crowd, len(numbers))(key, numbers.astype(np.uint32))
 
     return scenes
 
 
 @functools.cache
-def _compiled(crowd: FrozenConfigDict) -> Callable[[PRNGKeyArray, UInt32[Array, " b"]], Scene]:
-    """The jitted renderer of numbered scenes, the same for the same numbers of the config."""
+def _program(crowd: FrozenConfigDict, count: int) -> Program:
+    """The renderer of `count` numbered scenes, the same for the same numbers of the config."""
 
     @jax.jit
     def render(key: PRNGKeyArray, numbers: UInt32[Array, " b"]) -> Scene:
         def one(number: UInt32[Array, ""]) -> Scene:
             return render_scene(jax.random.fold_in(key, number), crowd)
 
-        return jax.lax.map(one, numbers, batch_size=devices.at_once(len(numbers)))
+        return jax.lax.map(one, numbers, batch_size=devices.at_once(count))
 
-    return render
+    return Program("render", render, in_words(crowd))
 
 
 def check(config: ConfigDict) -> None:

@@ -12,15 +12,19 @@ from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from pinet_jax import methods
+from pinet_jax.config import part_of
 from pinet_jax.errors import UserError
 from pinet_jax.inference.fusion import People
 from pinet_jax.inference.network_input import NetworkInput, eval_size, plan_batches, prepare
 from pinet_jax.inference.predict import predict_here
 from pinet_jax.methods.variables import check_whole
 from pinet_jax.runtime import devices
+from pinet_jax.runtime.programs import Program, in_words
 from pinet_jax.runtime.waiting import first_run
 from pinet_jax.weights import reading
 
+# Fields of a config that a prediction is made from.
+FIELDS = ("dtype", "bn_sync", "model", "eval", "dataset.skeleton", "dataset.custom_skeleton")
 COMPILING = "compiling the prediction of {} x {} pixels, some seconds the first time"
 
 
@@ -130,9 +134,11 @@ class _Program:
 
     def __init__(self, config: ConfigDict, mesh: Mesh):
         model = methods.of(config).build(config)
+        config = part_of(config, FIELDS)
         shared, split = PartitionSpec(), PartitionSpec(devices.AXIS)
         self.compile_count = 0
-        self._sizes: set[tuple[int, int]] = set()  # that it has met
+        self._made_from = in_words(model, config.to_dict())
+        self._programs: dict[tuple[int, int], Program] = {}  # of the sizes that it has met
 
         def run(variables, images, to_image):
             self.compile_count += 1  # Python runs only while tracing
@@ -146,10 +152,11 @@ class _Program:
         )
 
     def __call__(self, size: tuple[int, int], *arguments: Any) -> People:
-        if size in self._sizes:
-            return self._run(*arguments)
-        self._sizes.add(size)
-        return first_run(COMPILING.format(*size), self._run, *arguments)
+        if size in self._programs:
+            return self._programs[size](*arguments)
+        program = Program("predict", self._run, self._made_from)
+        self._programs[size] = program
+        return first_run(COMPILING.format(*size), program, *arguments)
 
 
 # The evaluations on the way of a training have new variables each, and one program.

@@ -2,7 +2,7 @@
 
 A step is written for one device, in SPMD style: `step(state, batch)` with the
 named axis AXIS for its reductions, the same state on every device, a share of the
-batch on each. It must return the same (state, metrics) on every device.
+batch on each. It must return the same on every device.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,36 +18,46 @@ AXIS = "devices"
 
 State = Any
 Batch = Mapping[str, jax.Array | np.ndarray]
-Step = Callable[[State, Batch], tuple[State, Any]]
+Step = Callable[[State, Batch], Any]
 
 
 def map_step(step: Step, kind: str) -> Step:
-    """The step over all devices: takes and returns one replicated, donated state.
+    """The step over all devices: of one replicated state, with one replicated result.
 
     Args:
         step: per-device step, see the module's docstring.
         kind: "pmap", or "shard_map" (jax.jit of jax.shard_map).
 
     Returns:
-        A function of the state and of a batch made by `shard_batch`.
+        A function of a state made by `replicate` and of a batch made by `shard_batch`.
     """
     if kind == "pmap":
-        return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=(0,))
+        return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
     shared, split = PartitionSpec(), PartitionSpec(AXIS)
     # check_vma off: replication is ours to keep, and with it on the gradients of
     # replicated parameters arrive already summed over the axis.
     mapped = jax.shard_map(
         step, mesh=_mesh(), in_specs=(shared, split), out_specs=shared, check_vma=False
     )
-    return jax.jit(mapped, donate_argnums=(0,))
+    return jax.jit(mapped)
 
 
-def replicate(state: State) -> State:
-    """The state on every device of every process, laid out as the mapped step returns it.
+def jit_replicated(function: Callable[..., State], kind: str) -> Callable[..., State]:
+    """The function of a replicated state, which is donated, and of other replicated arrays.
+
+    Args:
+        function: the same on every device, from the state to the next one.
+        kind: as of `map_step`.
+    """
+    return jax.jit(function, donate_argnums=(0,), out_shardings=_replicated(kind))
+
+
+def replicate(state: State, kind: str) -> State:
+    """The state on every device of every process, laid out as `jit_replicated` returns it.
 
     Without this the second step would meet another layout and compile again.
     """
-    return jax.make_array_from_process_local_data(NamedSharding(_mesh(), PartitionSpec()), state)
+    return jax.make_array_from_process_local_data(_replicated(kind), state)
 
 
 def shard_batch(batch: Batch, kind: str) -> dict[str, jax.Array]:
@@ -111,6 +121,11 @@ def map_at_once(function: Callable[..., Any], *batch: Any) -> Any:
 def local_mesh() -> Mesh:
     """The devices of this process."""
     return Mesh(np.array(jax.local_devices()), (AXIS,))
+
+
+def _replicated(kind: str) -> NamedSharding:
+    """On all devices that a process's own arrays are on: pmap's are of this process alone."""
+    return NamedSharding(local_mesh() if kind == "pmap" else _mesh(), PartitionSpec())
 
 
 def _mesh() -> Mesh:

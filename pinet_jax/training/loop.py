@@ -62,7 +62,8 @@ def train(config: ConfigDict, workdir: str, data: Data) -> training.TrainState:
         if hosts.is_main():
             save_config(workdir, config)
             reading.drop_evaluations(saved.workdir, after=first)
-        step_fn = training.make_train_step(model, optimizer, config)
+        made_from = training.made_from(model, config, steps_per_epoch)
+        step_fn = training.TrainStep(model, optimizer, config, made_from)
         with MetricsLog(workdir, first, hosts.is_main()) as log:
             run = _Run(config, data, num_examples, saved, log, schedule, stop)
             num_steps = training.total_steps(config, steps_per_epoch)
@@ -112,10 +113,10 @@ class _Run:
         self._metrics = StepMetrics()
 
     def go(
-        self, state: training.Guarded, step_fn: devices.Step, first: int, num_steps: int
+        self, state: training.Guarded, step_fn: training.TrainStep, first: int, num_steps: int
     ) -> training.TrainState:
         """The steps from `first` to `num_steps`; returns the last state."""
-        state = devices.replicate(state)
+        state = devices.replicate(state, self._config.parallel)
         train = self._config.train
         if first and self._evaluates(first):
             done = reading.average_precisions(self._saved.workdir)

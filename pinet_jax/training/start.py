@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from pinet_jax.errors import UserError
 from pinet_jax.runtime import files, hosts
+from pinet_jax.runtime.programs import Program, in_words
 from pinet_jax.training import nonfinite
 from pinet_jax.training.step import TrainState, create_state
 from pinet_jax.weights import checkpoints, reading
@@ -20,7 +21,8 @@ def first_state(
     """That of the newest readable checkpoint if there is one, else a fresh one."""
     fresh = functools.partial(create_state, model, optimizer, config.seed)
     if saved.latest_step() is None:
-        state = fresh()
+        made_from = in_words(model, config.model.to_dict(), config.seed)
+        state = Program("first_state", jax.jit(fresh), made_from)()
         return load_initial(state, config) if config.train.init_from else state
     state = saved.restore(jax.eval_shape(fresh))
     step = int(state.step)

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import flax.linen as nn
@@ -10,17 +11,29 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Bool, Float, Int32
 from ml_collections import ConfigDict
 
 from pinet_jax import methods
 from pinet_jax.backbones.hrnet import normalise
+from pinet_jax.config import part_of
 from pinet_jax.data import AnyArray
 from pinet_jax.methods.randomness import image_keys
 from pinet_jax.methods.variables import init
 from pinet_jax.runtime import devices
+from pinet_jax.runtime.programs import Program, in_words
 
 FINITE = "finite"  # the metric that says whether a step was
+
+# Fields of a config that a step's network, targets and losses are made from, and its rate.
+STEP_FIELDS = (
+    *("seed", "dtype", "parallel", "bn_sync", "model", "targets", "losses"),
+    *("dataset.skeleton", "dataset.custom_skeleton", "train.accumulation"),
+)
+RATE_FIELDS = (
+    *("train.learning_rate", "train.schedule", "train.epochs"),
+    *("train.drop_epochs", "train.drop_factor", "train.warmup_steps"),
+)
 
 
 @struct.dataclass
@@ -78,15 +91,26 @@ def create_state(
     )
 
 
-def train_step(
-    state: TrainState,
-    batch: dict[str, jax.Array],
-    *,
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    config: ConfigDict,
-) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step on one device's share of the batch; reduces over devices.AXIS.
+@struct.dataclass
+class Measured:
+    """What a batch says of a state.
+
+    Attributes:
+        gradients: of the loss, as the parameters.
+        batch_stats: the running statistics with this batch in them.
+        metrics: scalars by name: the loss and its parts, the counts that they are of,
+            gradient_norm, and FINITE, whether all of it is.
+    """
+
+    gradients: Any
+    batch_stats: Any
+    metrics: dict[str, AnyArray]
+
+
+def measure(
+    state: TrainState, batch: dict[str, jax.Array], *, model: nn.Module, config: ConfigDict
+) -> Measured:
+    """What one device's share of a batch says; reduces over devices.AXIS.
 
     The share is worked off in config.train.accumulation parts, one after the other.
     Loss and gradients are those of the whole batch, however it is divided. Batch
@@ -95,6 +119,12 @@ def train_step(
 
     Running statistics are averaged over parts and devices at every step: they are
     linear in the batch statistics, so this equals averaging them once before saving.
+
+    Args:
+        state: its moments play no part.
+        batch: see pinet_jax/data.py.
+        model: of config.model.
+        config: its STEP_FIELDS are read.
     """
     method, accumulation = methods.of(config), config.train.accumulation
     share = len(batch["image"])
@@ -118,14 +148,15 @@ def train_step(
 
     sums = jax.lax.pmean(_sum_over((parts["image"], targets), gradients), devices.AXIS)
     grads, (metrics, batch_stats) = jax.tree.map(lambda x: x / accumulation, sums)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    state = TrainState(
-        step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
-        batch_stats=batch_stats,
-        opt_state=opt_state,
-    )
-    return state, metrics | {"gradient_norm": jnp.linalg.norm(_in_one_vector(grads))}
+    return measured(grads, batch_stats, metrics)
+
+
+def measured(grads: Any, batch_stats: Any, metrics: dict[str, AnyArray]) -> Measured:
+    """These, with gradient_norm and FINITE among the metrics."""
+    metrics = metrics | {"gradient_norm": jnp.linalg.norm(_in_one_vector(grads))}
+    watched = (metrics["loss"], metrics["gradient_norm"], batch_stats)
+    finite = jnp.all(jnp.isfinite(_in_one_vector(watched)))
+    return Measured(grads, batch_stats, metrics | {FINITE: finite})
 
 
 def _in_one_vector(tree: Any) -> Float[Array, " values"]:
@@ -171,44 +202,108 @@ def guarded(state: TrainState) -> Guarded:
     return Guarded(state, np.zeros((), np.int32))
 
 
-def guard(step: devices.Step) -> devices.Step:
-    """The per-device step that leaves the state alone from the first bad step on.
+def update(
+    before: Guarded,
+    gradients: Any,
+    batch_stats: Any,
+    finite: Bool[Array, ""],
+    *,
+    optimizer: optax.GradientTransformation,
+) -> Guarded:
+    """The state after a step; that before it from the first on that was not finite.
 
     What follows before the host looks at the metrics changes nothing, so the state before
     the bad step is still there, at no cost of memory.
 
     Args:
-        step: of a TrainState; its metrics have loss and gradient_norm.
+        before: the state that was measured.
+        gradients: as of `Measured`.
+        batch_stats: as of `Measured`.
+        finite: whether the step was.
+        optimizer: makes updates of gradients.
+    """
+    state = before.train
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    new = TrainState(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+    )
+    fails_now = ~finite & (before.failed_at == 0)
+    failed_at = jnp.where(fails_now, state.step + 1, before.failed_at)
+    choose = functools.partial(jnp.where, failed_at == 0)
+    return Guarded(jax.tree.map(choose, new, state), failed_at)
 
-    Returns:
-        The same step, but of a Guarded, with one more metric, FINITE.
+
+def made_from(model: nn.Module, config: ConfigDict, steps_per_epoch: float) -> str:
+    """All that a step of the config's own model and optimiser is made from."""
+    fields = part_of(config, (*STEP_FIELDS, *RATE_FIELDS)).to_dict()
+    return in_words(model, fields, steps_per_epoch)
+
+
+class TrainStep:
+    """The guarded training step over all devices, mapped by config.parallel.
+
+    It is two programs, which are traced, compiled or found side by side. One of both would
+    run no faster, since no gradient is used before the norm of all is known, and compile
+    longer than the two together: it grows faster than its size, most of all on a CPU when
+    it is found again.
+
+    Args:
+        model: of config.model.
+        optimizer: makes updates of gradients.
+        config: its STEP_FIELDS are read.
+        made_from: as of `programs.Program`: of model, optimizer and config together.
+
+    Attributes:
+        measure: the program from a TrainState and a batch to what it says of it.
+        update: the program of the next Guarded state.
     """
 
-    def run(before: Guarded, batch: devices.Batch) -> tuple[Guarded, dict]:
-        new, metrics = step(before.train, batch)
-        watched = (metrics["loss"], metrics["gradient_norm"], new.batch_stats)
-        finite = jnp.all(jnp.isfinite(_in_one_vector(watched)))
-        fails_now = ~finite & (before.failed_at == 0)
-        failed_at = jnp.where(fails_now, before.train.step + 1, before.failed_at)
-        choose = functools.partial(jnp.where, failed_at == 0)
-        train = jax.tree.map(choose, new, before.train)
-        return Guarded(train, failed_at), metrics | {FINITE: finite}
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: optax.GradientTransformation,
+        config: ConfigDict,
+        made_from: str | None = None,
+    ):
+        kind = config.parallel
+        on_one = functools.partial(measure, model=model, config=part_of(config, STEP_FIELDS))
+        next_state = functools.partial(update, optimizer=optimizer)
+        self.measure = Program("measure", devices.map_step(on_one, kind), made_from)
+        self.update = Program("update", devices.jit_replicated(next_state, kind), made_from)
+        self._is_ready = False
 
-    return run
+    def __call__(
+        self, state: Guarded, batch: devices.Batch
+    ) -> tuple[Guarded, dict[str, jax.Array]]:
+        """The next state and the step's metrics; `state` is donated."""
+        if not self._is_ready:
+            self.prepare(state, batch)
+        found = self.look(state.train, batch)
+        finite = found.metrics[FINITE]
+        return self.update(state, found.gradients, found.batch_stats, finite), found.metrics
+
+    def look(self, state: TrainState, batch: devices.Batch) -> Measured:
+        """What the batch says of the state, which stays as it is."""
+        return self.measure(_without_moments(state), batch)
+
+    def prepare(self, state: Guarded, batch: devices.Batch) -> None:
+        """Finds or compiles both programs; takes arrays, or their shapes with shardings."""
+        train = state.train
+        finite = jax.ShapeDtypeStruct((), bool, sharding=train.step.sharding)
+        with ThreadPoolExecutor() as side_by_side:
+            ready = (
+                side_by_side.submit(self.measure.prepare, _without_moments(train), batch),
+                side_by_side.submit(
+                    self.update.prepare, state, train.params, train.batch_stats, finite
+                ),
+            )
+        for program in ready:
+            program.result()
+        self._is_ready = True
 
 
-def device_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict
-) -> devices.Step:
-    """`train_step` of one device, to be mapped over all of them."""
-    return functools.partial(train_step, model=model, optimizer=optimizer, config=config)
-
-
-def make_train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, config: ConfigDict
-) -> devices.Step:
-    """The guarded `train_step`, compiled over all devices by config.parallel.
-
-    It takes and returns a `Guarded` state.
-    """
-    return devices.map_step(guard(device_step(model, optimizer, config)), config.parallel)
+def _without_moments(state: TrainState) -> TrainState:
+    return state.replace(opt_state=())

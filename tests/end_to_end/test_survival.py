@@ -1,6 +1,5 @@
 """What ends a training early loses nothing: kills, signals, damage, full disks, bad steps."""
 
-import functools
 import json
 import os
 import shutil
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 
 from pinet_jax.errors import UserError
-from pinet_jax.runtime import devices as parallel
 from pinet_jax.training import loop, stopping
 from pinet_jax.training.metrics_log import read_metrics
 from pinet_jax.training.step_metrics import StepMetrics
@@ -29,26 +27,6 @@ STEPS = 4  # an epoch of 16 images in batches of 4
 @pytest.fixture(scope="module", autouse=True)
 def one_device():
     with devices.use(1):
-        yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_compilation():
-    """The step of the first training serves all: their configs make the same program.
-
-    So does that of the first rerun, whose step is not guarded.
-    """
-    steps = {}
-    map_step = parallel.map_step
-
-    def once(step, kind):
-        key = kind, isinstance(step, functools.partial)
-        if key not in steps:
-            steps[key] = map_step(step, kind)
-        return steps[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "map_step", once)
         yield
 
 

@@ -47,12 +47,17 @@ def test_train_step(config, kind):
         opt_state=jax.eval_shape(optimizer.init, variables["params"]),
         **variables,
     )
-    step = functools.partial(training.train_step, model=model, optimizer=optimizer, config=config)
     with devices.use(2):
+        measure = functools.partial(training.measure, model=model, config=config)
+        mapped = parallel.map_step(measure, kind)
         batch = shapes_of(parallel.shard_batch(tiny.batch(images=8), kind))
-        traced = jax.jit(parallel.map_step(step, kind)).trace(state, batch)
-    cpu = check_lowering(traced, collective="all_reduce")
+        traced = jax.jit(mapped).trace(state, batch)
+    cpu = check_lowering(traced, "convolution", "all_reduce")
     assert cpu != traced.lower(lowering_platforms=("cuda",)).as_text()  # its own gradients
+    found = jax.eval_shape(mapped, state, batch)
+    update = functools.partial(training.update, optimizer=optimizer)
+    arguments = training.guarded(state), found.gradients, found.batch_stats, found.metrics["finite"]
+    check_lowering(jax.jit(update).trace(*arguments), "select")
 
 
 def test_predict_step(config):
@@ -61,16 +66,16 @@ def test_predict_step(config):
     to_image = jax.ShapeDtypeStruct((2, 2, 3), jnp.float32)
     step = functools.partial(predict, model, config=config)
     traced = jax.jit(lambda *arguments: step(*arguments)).trace(shapes(model), images, to_image)
-    check_lowering(traced)
+    check_lowering(traced, "convolution")
 
 
-def check_lowering(traced, collective=None):
+def check_lowering(traced, *operations):
     """Accelerators get the same operations, CPUs their own; nothing chooses as it runs."""
     texts = [traced.lower(lowering_platforms=(platform,)).as_text() for platform in PLATFORMS]
     assert texts[0] == texts[1]
     for text in texts:
-        for name in ("convolution", collective):
-            assert name is None or f"stablehlo.{name}" in text
+        for name in operations:
+            assert f"stablehlo.{name}" in text
         assert "custom_call" not in text  # these are of one platform
         assert "stablehlo.case" not in text
     return texts[2]

@@ -74,23 +74,24 @@ def test_every_batch_normalisation_of_the_whole_network_is_synchronised():
     model = pinet.build(config)
     variables = tiny.random_variables(model)
 
-    def step(stats, batch):
+    def updated_statistics(stats, batch):
         images = normalise(batch["image"])
         _, updated = model.apply(
             {**variables, "batch_stats": stats}, images, train=True, mutable=["batch_stats"]
         )
-        return {**stats, "backbone": updated["batch_stats"]["backbone"]}, {}
+        return updated["batch_stats"]["backbone"]
 
     found = []
     for count in (1, 2):
         with devices.use(count):
-            stats = parallel.replicate(variables["batch_stats"])
+            stats = parallel.replicate(variables["batch_stats"], config.parallel)
             batch = parallel.shard_batch({"image": tiny.batch()["image"]}, config.parallel)
-            found.append(jax.device_get(parallel.map_step(step, config.parallel)(stats, batch)[0]))
+            mapped = parallel.map_step(updated_statistics, config.parallel)
+            found.append(jax.device_get(mapped(stats, batch)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *found)
     moved = jax.tree.map(
         lambda a, b: not np.array_equal(a, b),
-        found[0]["backbone"],
+        found[0],
         variables["batch_stats"]["backbone"],
     )
     assert all(jax.tree.leaves(moved))
@@ -164,9 +165,10 @@ def test_parts_of_synchronised_devices():
     whole = tiny.batch(0, images=IMAGES)
     config = make_config(bn_sync=True, accumulation=2)
     with devices.use(2):
-        step = training.make_train_step(network(config), optimizer(), config)
+        step = training.TrainStep(network(config), optimizer(), config)
         shares = parallel.shard_batch({k: x[order] for k, x in whole.items()}, "pmap")
-        state, metrics = step(parallel.replicate(training.guarded(fresh_state())), shares)
+        state = parallel.replicate(training.guarded(fresh_state()), config.parallel)
+        state, metrics = step(state, shares)
     assert_same_training(jax.device_get((state.train, [metrics])), train(2, "pmap", False))
 
 
@@ -174,9 +176,10 @@ def temporary_bytes(accumulation):
     """Memory that the compiled step needs besides the state and the batch."""
     config = make_config(accumulation=accumulation)
     with devices.use(1):
-        step = training.make_train_step(network(config), optimizer(), config)
+        step = training.TrainStep(network(config), optimizer(), config)
         batch = parallel.shard_batch(tiny.batch(images=IMAGES), config.parallel)
-        compiled = step.lower(parallel.replicate(training.guarded(fresh_state())), batch).compile()
+        state = parallel.replicate(fresh_state(), config.parallel)
+        compiled = step.measure.lower(state, batch).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 

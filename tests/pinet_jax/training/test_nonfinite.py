@@ -4,6 +4,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from pinet_jax.config import load_config
@@ -12,47 +13,56 @@ from pinet_jax.training import step as training
 from pinet_jax.training.step import TrainState
 from pinet_jax.weights import reading
 
-
-def step(state, batch):
-    """Adds the batch to everything."""
-    add = functools.partial(jax.tree.map, lambda x: x + batch["x"])
-    new = TrainState(
-        state.step + 1, add(state.params), add(state.batch_stats), add(state.opt_state)
-    )
-    return new, {"loss": batch["loss"], "gradient_norm": batch["norm"]}
-
-
-def batch(x=1.0, loss=1.0, norm=1.0):
-    return {"x": jnp.float32(x), "loss": jnp.float32(loss), "norm": jnp.float32(norm)}
+OPTIMIZER = optax.adam(1e-2)
 
 
 @pytest.fixture
 def state():
     leaf = jnp.arange(3.0)
-    return TrainState(jnp.int32(0), {"w": leaf}, {"m": leaf}, (leaf, jnp.int32(4)))
+    params = {"w": leaf}
+    return TrainState(jnp.int32(0), params, {"m": leaf}, OPTIMIZER.init(params))
 
 
-def test_a_finite_step_is_unchanged(state):
-    new, metrics = jax.jit(training.guard(step))(training.guarded(state), batch())
-    expected, _ = step(state, batch())
-    jax.tree.map(np.testing.assert_array_equal, new.train, expected)
+@jax.jit
+def step(before, loss=1.0, gradient=1.0, statistic=1.0):
+    """A guarded step of a batch that says these, and whether it was finite."""
+    train = before.train
+    gradients = jax.tree.map(lambda x: jnp.full_like(x, gradient), train.params)
+    stats = jax.tree.map(lambda x: x + statistic, train.batch_stats)
+    found = training.measured(gradients, stats, {"loss": jnp.float32(loss)})
+    finite = found.metrics[training.FINITE]
+    after = training.update(before, found.gradients, found.batch_stats, finite, optimizer=OPTIMIZER)
+    return after, found.metrics
+
+
+def test_a_finite_step_is_the_optimisers(state):
+    new, metrics = step(training.guarded(state), gradient=2.0)
+    updates, moments = OPTIMIZER.update({"w": jnp.full(3, 2.0)}, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    expected = TrainState(jnp.int32(1), params, {"m": state.batch_stats["m"] + 1}, moments)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), new.train, expected)
     assert new.failed_at == 0
     assert metrics[training.FINITE] and set(metrics) == {"loss", "gradient_norm", "finite"}
+    assert metrics["gradient_norm"] == pytest.approx(np.sqrt(3 * 2.0**2))
 
 
 @pytest.mark.parametrize(
     "bad",
-    [{"loss": np.nan}, {"loss": np.inf}, {"norm": np.nan}, {"norm": np.inf}, {"x": np.inf}],
+    [
+        {"loss": np.nan},
+        {"loss": np.inf},
+        {"gradient": np.nan},
+        {"gradient": np.inf},
+        {"statistic": np.inf},
+    ],
 )
 def test_from_the_first_bad_step_on_the_state_is_held(state, bad):
-    """The last case is of the running statistics alone."""
-    guarded = jax.jit(training.guard(step))
-    good, _ = guarded(training.guarded(state), batch())
-    held, metrics = guarded(good, batch(**bad))
+    good, _ = step(training.guarded(state))
+    held, metrics = step(good, **bad)
     assert not metrics[training.FINITE]
-    later, metrics = guarded(held, batch())
+    later, metrics = step(held)
     assert metrics[training.FINITE]
-    again, _ = guarded(later, batch(**bad))
+    again, _ = step(later, **bad)
     for kept in (held, later, again):
         assert kept.failed_at == 2
         jax.tree.map(np.testing.assert_array_equal, kept.train, good.train)

@@ -135,14 +135,14 @@ class Trainer:
         steps_per_epoch = self.config.synthcrowd.num_train / self.config.train.batch_size
         schedule = training.learning_rate(self.config, steps_per_epoch)
         self.optimizer = training.make_optimizer(schedule)
-        self.step = training.make_train_step(self.model, self.optimizer, self.config)
+        self.step = training.TrainStep(self.model, self.optimizer, self.config)
 
     def fresh_state(self, seed=0):
         return jax.device_get(training.create_state(self.model, self.optimizer, seed))
 
     def run(self, state, batch, steps):
         """The last state and every step's metrics."""
-        state = parallel.replicate(training.guarded(state))
+        state = parallel.replicate(training.guarded(state), self.config.parallel)
         history = []
         for _ in range(steps):
             state, metrics = self.step(state, parallel.shard_batch(batch, self.config.parallel))
