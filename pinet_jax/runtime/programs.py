@@ -72,7 +72,7 @@ class Program:
         return self.run(*arguments)
 
     def prepare(self, *arguments: Any) -> None:
-        """Finds or compiles the program; of arguments their shapes suffice, with shardings."""
+        """Finds or compiles the program; shapes with shardings do for arguments."""
         with self._lock:  # of threads that call it at once, the first makes it
             if self.run is None:
                 self.run = self._found_or_compiled(arguments)

@@ -2,8 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -232,29 +231,42 @@ def update(
     )
     fails_now = ~finite & (before.failed_at == 0)
     failed_at = jnp.where(fails_now, state.step + 1, before.failed_at)
-    choose = functools.partial(jnp.where, failed_at == 0)
+    # Once for all: else XLA compares anew for every parameter.
+    good = jax.lax.optimization_barrier(failed_at == 0)
+    choose = functools.partial(jnp.where, good)
     return Guarded(jax.tree.map(choose, new, state), failed_at)
 
 
-def made_from(model: nn.Module, config: ConfigDict, steps_per_epoch: float) -> str:
-    """All that a step of the config's own model and optimiser is made from."""
-    fields = part_of(config, (*STEP_FIELDS, *RATE_FIELDS)).to_dict()
-    return in_words(model, fields, steps_per_epoch)
+class MadeFrom(NamedTuple):
+    """What the two programs of a step are made from, as of `programs.Program`."""
+
+    measure: str | None
+    update: str | None
+
+
+NOT_KEPT = MadeFrom(None, None)
+
+
+def made_from(model: nn.Module, config: ConfigDict, steps_per_epoch: float) -> MadeFrom:
+    """What a step of the config's own model and learning rate is made from."""
+    return MadeFrom(
+        in_words(model, part_of(config, STEP_FIELDS).to_dict()),
+        in_words(part_of(config, RATE_FIELDS).to_dict(), steps_per_epoch),
+    )
 
 
 class TrainStep:
     """The guarded training step over all devices, mapped by config.parallel.
 
-    It is two programs, which are traced, compiled or found side by side. One of both would
-    run no faster, since no gradient is used before the norm of all is known, and compile
-    longer than the two together: it grows faster than its size, most of all on a CPU when
-    it is found again.
+    It is two programs. One of both would run no faster, since no gradient is used before the
+    norm of all is known, and would take longer to compile than the two together, and on a CPU
+    twice as long to find again: XLA looks for each of its library's calls in all of a program.
 
     Args:
         model: of config.model.
         optimizer: makes updates of gradients.
         config: its STEP_FIELDS are read.
-        made_from: as of `programs.Program`: of model, optimizer and config together.
+        made_from: of this model, optimizer and config, to keep the programs by.
 
     Attributes:
         measure: the program from a TrainState and a batch to what it says of it.
@@ -266,21 +278,18 @@ class TrainStep:
         model: nn.Module,
         optimizer: optax.GradientTransformation,
         config: ConfigDict,
-        made_from: str | None = None,
+        made_from: MadeFrom = NOT_KEPT,
     ):
         kind = config.parallel
         on_one = functools.partial(measure, model=model, config=part_of(config, STEP_FIELDS))
         next_state = functools.partial(update, optimizer=optimizer)
-        self.measure = Program("measure", devices.map_step(on_one, kind), made_from)
-        self.update = Program("update", devices.jit_replicated(next_state, kind), made_from)
-        self._is_ready = False
+        self.measure = Program("measure", devices.map_step(on_one, kind), made_from.measure)
+        self.update = Program("update", devices.jit_replicated(next_state, kind), made_from.update)
 
     def __call__(
         self, state: Guarded, batch: devices.Batch
     ) -> tuple[Guarded, dict[str, jax.Array]]:
         """The next state and the step's metrics; `state` is donated."""
-        if not self._is_ready:
-            self.prepare(state, batch)
         found = self.look(state.train, batch)
         finite = found.metrics[FINITE]
         return self.update(state, found.gradients, found.batch_stats, finite), found.metrics
@@ -290,19 +299,11 @@ class TrainStep:
         return self.measure(_without_moments(state), batch)
 
     def prepare(self, state: Guarded, batch: devices.Batch) -> None:
-        """Finds or compiles both programs; takes arrays, or their shapes with shardings."""
+        """Finds or compiles both programs, without running them."""
         train = state.train
         finite = jax.ShapeDtypeStruct((), bool, sharding=train.step.sharding)
-        with ThreadPoolExecutor() as side_by_side:
-            ready = (
-                side_by_side.submit(self.measure.prepare, _without_moments(train), batch),
-                side_by_side.submit(
-                    self.update.prepare, state, train.params, train.batch_stats, finite
-                ),
-            )
-        for program in ready:
-            program.result()
-        self._is_ready = True
+        self.measure.prepare(_without_moments(train), batch)
+        self.update.prepare(state, train.params, train.batch_stats, finite)
 
 
 def _without_moments(state: TrainState) -> TrainState:

@@ -54,7 +54,8 @@ def _train_step(config: ConfigDict) -> Callable[[], None]:
     batch = crowds.batch(np.random.default_rng(0), images, 1, keypoints, size, HEATMAP_STRIDE)
     state = devices.replicate(training.guarded(state), config.parallel)
     batch = devices.shard_batch(batch, config.parallel)
-    step = training.TrainStep(model, optimizer, config, made_from="this benchmark")
+    made_from = training.MadeFrom("measuring", "updating")
+    step = training.TrainStep(model, optimizer, config, made_from)
     return lambda: step.prepare(state, batch)
 
 
