@@ -155,27 +155,27 @@ def _normalise_backward(
 ) -> tuple[Array, None, Array, Array]:
     """Gradients of x, scale and bias.
 
-    With k = scale / sqrt(var + epsilon): k times what reaches an x directly, less what it does
-    to the statistics of all that count, which is linear in x. Sums are of dy and dy * x, not
-    of dy * (x - mean): on a CPU that difference would be one map more to write and to read.
+    With r = 1 / sqrt(var + epsilon): what reaches an x directly, scale * r * dy, less what it
+    does to the statistics of all that count, which is linear in x.
     """
     x, mask, scale, bias, mean, var, count = seen
-    dy, x32 = gradients[0].astype(jnp.float32), x.astype(jnp.float32)
+    dy = gradients[0].astype(jnp.float32)
+    centred = x.astype(jnp.float32) - mean
     axes = tuple(range(x.ndim - 1))
-    local = dy.sum(axes), (dy * x32).sum(axes)
-    total, total_product = local if axis_name is None else jax.lax.psum(local, axis_name)
+    local = dy.sum(axes), (dy * centred).sum(axes)
+    dbias, dcentred = local if axis_name is None else jax.lax.psum(local, axis_name)
     inverse = jax.lax.rsqrt(var + epsilon)
-    share = 1 / jnp.maximum(count, 1)
+    share = scale * inverse / jnp.maximum(count, 1)
     # A variance that was rounded to nothing is a constant.
-    slope = jnp.sign(var) * jnp.square(inverse) * (total_product - mean * total) * share
-    through_statistics = slope * x32 + (total * share - slope * mean)
+    slope = jnp.where(var > 0, share * jnp.square(inverse) * dcentred, 0)
+    through_statistics = slope * centred + share * dbias
     if mask is not None:
         through_statistics = jnp.where(mask[..., None], through_statistics, 0)
-    dx = scale * inverse * (dy - through_statistics)
+    dx = scale * inverse * dy - through_statistics
     return (
         dx.astype(x.dtype),
         None,
-        (inverse * (local[1] - mean * local[0])).astype(scale.dtype),
+        (inverse * local[1]).astype(scale.dtype),
         local[0].astype(bias.dtype),
     )
 

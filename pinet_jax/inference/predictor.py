@@ -57,12 +57,12 @@ class Predictor:
         self._num_devices = mesh.size
         self.variables = jax.device_put(dict(variables), NamedSharding(mesh, PartitionSpec()))
         self._split = NamedSharding(mesh, PartitionSpec(devices.AXIS))
-        self._program = _program(FrozenConfigDict(config), mesh)
+        self._prediction = _prediction(FrozenConfigDict(config), mesh)
 
     @property
     def compile_count(self) -> int:
-        """How many programs have been compiled for its config so far, which predictors share."""
-        return self._program.compile_count
+        """How many programs its config has so far, one a network size; predictors share them."""
+        return len(self._prediction.programs)
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike) -> "Predictor":
@@ -106,7 +106,7 @@ class Predictor:
         count = len(to_image)
         batch = _pad((images, to_image), -count % self._num_devices)
         size = images[0].shape[1:3]
-        people = self._program(size, self.variables, *jax.device_put(batch, self._split))
+        people = self._prediction(size, self.variables, *jax.device_put(batch, self._split))
         return people if len(people.valid) == count else jax.tree.map(lambda x: x[:count], people)
 
     def _batches(self, images: Sequence[np.ndarray]) -> list[list[int]]:
@@ -125,23 +125,21 @@ class Predictor:
         return [people.of_image(row) for row in range(len(images))]
 
 
-class _Program:
+class _Prediction:
     """The compiled prediction of a config on the devices of a mesh.
 
     Attributes:
-        compile_count: how many sizes of images it has been compiled for so far.
+        programs: by size, one of every size of images that it has met.
     """
 
     def __init__(self, config: ConfigDict, mesh: Mesh):
         model = methods.of(config).build(config)
         config = part_of(config, FIELDS)
         shared, split = PartitionSpec(), PartitionSpec(devices.AXIS)
-        self.compile_count = 0
+        self.programs: dict[tuple[int, int], Program] = {}
         self._made_from = in_words(model, config.to_dict())
-        self._programs: dict[tuple[int, int], Program] = {}  # of the sizes that it has met
 
         def run(variables, images, to_image):
-            self.compile_count += 1  # Python runs only while tracing
             return predict_here(model, variables, images, to_image, config)
 
         # Under jit alone the devices would exchange whole maps to find peaks in them.
@@ -152,17 +150,16 @@ class _Program:
         )
 
     def __call__(self, size: tuple[int, int], *arguments: Any) -> People:
-        if size in self._programs:
-            return self._programs[size](*arguments)
-        program = Program("predict", self._run, self._made_from)
-        self._programs[size] = program
+        if size in self.programs:
+            return self.programs[size](*arguments)
+        program = self.programs[size] = Program("predict", self._run, self._made_from)
         return first_run(COMPILING.format(*size), program, *arguments)
 
 
 # The evaluations on the way of a training have new variables each, and one program.
 @functools.lru_cache(maxsize=4)
-def _program(config: FrozenConfigDict, mesh: Mesh) -> _Program:
-    return _Program(ConfigDict(config).lock(), mesh)
+def _prediction(config: FrozenConfigDict, mesh: Mesh) -> _Prediction:
+    return _Prediction(ConfigDict(config).lock(), mesh)
 
 
 def _stack(inputs: Sequence[NetworkInput], batch_size: int) -> NetworkInput:

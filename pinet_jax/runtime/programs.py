@@ -13,6 +13,7 @@ import itertools
 import os
 import pathlib
 import pickle
+import platform
 import re
 import sys
 import threading
@@ -123,7 +124,17 @@ def _surroundings() -> Iterator[str]:
     yield str(sorted(item for item in jax.config.values.items() if "cache" not in item[0]))
     yield from (f"{device.device_kind} {device.id}" for device in jax.devices())
     yield jax.devices()[0].client.platform_version
+    yield _processor()
     yield _source()
+
+
+@functools.cache
+def _processor() -> str:
+    """What this machine's processor can do: homes are shared among machines that differ."""
+    facts = pathlib.Path("/proc/cpuinfo")  # of Linux
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    features = (line for line in lines if line.startswith(("flags", "Features")))
+    return f"{platform.machine()} {platform.processor()} {next(features, '')}"
 
 
 @functools.cache

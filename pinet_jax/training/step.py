@@ -231,9 +231,7 @@ def update(
     )
     fails_now = ~finite & (before.failed_at == 0)
     failed_at = jnp.where(fails_now, state.step + 1, before.failed_at)
-    # Once for all: else XLA compares anew for every parameter.
-    good = jax.lax.optimization_barrier(failed_at == 0)
-    choose = functools.partial(jnp.where, good)
+    choose = functools.partial(jnp.where, failed_at == 0)
     return Guarded(jax.tree.map(choose, new, state), failed_at)
 
 

@@ -10,7 +10,7 @@ from pinet_jax import skeletons
 from pinet_jax.config import with_fields
 from pinet_jax.errors import UserError
 from pinet_jax.inference.network_input import prepare
-from pinet_jax.inference.predictor import Predictor, _program
+from pinet_jax.inference.predictor import Predictor, _prediction
 from pinet_jax.methods.pinet import network
 from pinet_jax.weights import reading
 from tests import devices, tiny
@@ -88,7 +88,7 @@ def test_a_compilation_that_takes_long_is_explained_once_a_network_size(
         return contextlib.nullcontext()
 
     monkeypatch.setattr("pinet_jax.runtime.waiting.explained", note)
-    _program.cache_clear()
+    _prediction.cache_clear()
     predictor = Predictor(config, variables)
     predictor(IMAGES)
     predictor(IMAGES)
@@ -151,7 +151,7 @@ def test_devices_work_on_their_own(spread):
     """No device waits for another: the program has no operation that crosses them."""
     predictor, batch, _ = spread[2]
     pad = jax.tree.map(lambda x: np.concatenate([x, x[:1]]), (batch.images, batch.to_image))
-    text = predictor._program._run.lower(predictor.variables, *pad).compile().as_text()
+    text = predictor._prediction._run.lower(predictor.variables, *pad).compile().as_text()
     assert "num_partitions=2" in text
     for name in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
         assert name not in text
