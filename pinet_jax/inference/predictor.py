@@ -105,8 +105,7 @@ class Predictor:
         """
         count = len(to_image)
         batch = _pad((images, to_image), -count % self._num_devices)
-        size = images[0].shape[1:3]
-        people = self._prediction(size, self.variables, *jax.device_put(batch, self._split))
+        people = self._prediction(self.variables, *jax.device_put(batch, self._split))
         return people if len(people.valid) == count else jax.tree.map(lambda x: x[:count], people)
 
     def _batches(self, images: Sequence[np.ndarray]) -> list[list[int]]:
@@ -129,14 +128,15 @@ class _Prediction:
     """The compiled prediction of a config on the devices of a mesh.
 
     Attributes:
-        programs: by size, one of every size of images that it has met.
+        programs: by the shape of images at the first scale and the structure of variables,
+            which may hold a scoring net besides.
     """
 
     def __init__(self, config: ConfigDict, mesh: Mesh):
         model = methods.of(config).build(config)
         config = part_of(config, FIELDS)
         shared, split = PartitionSpec(), PartitionSpec(devices.AXIS)
-        self.programs: dict[tuple[int, int], Program] = {}
+        self.programs: dict[tuple, Program] = {}
         self._made_from = in_words(model, config.to_dict())
 
         def run(variables, images, to_image):
@@ -149,11 +149,15 @@ class _Prediction:
             )
         )
 
-    def __call__(self, size: tuple[int, int], *arguments: Any) -> People:
-        if size in self.programs:
-            return self.programs[size](*arguments)
-        program = self.programs[size] = Program("predict", self._run, self._made_from)
-        return first_run(COMPILING.format(*size), program, *arguments)
+    def __call__(
+        self, variables: Any, images: tuple[jax.Array, ...], to_image: jax.Array
+    ) -> People:
+        key = images[0].shape, jax.tree.structure(variables)
+        if key in self.programs:
+            return self.programs[key](variables, images, to_image)
+        program = self.programs[key] = Program("predict", self._run, self._made_from)
+        text = COMPILING.format(*images[0].shape[1:3])
+        return first_run(text, program, variables, images, to_image)
 
 
 # The evaluations on the way of a training have new variables each, and one program.

@@ -176,7 +176,9 @@ def _load(path: files.Path, arguments: tuple) -> Callable | None:
     try:
         devices = _devices_of(arguments)
         program = serialize_executable.deserialize_and_load(
-            *pickle.loads(path.read_bytes()), devices[0].client, devices
+            *pickle.loads(path.read_bytes()),
+            backend=devices[0].client,
+            execution_devices=devices,
         )
         path.touch()
     except Exception:  # damaged, or of a machine that has not what this one has, whatever it is

@@ -119,6 +119,18 @@ def test_one_compilation_a_network_size(predictor, people):
     assert predictor.compile_count == 2
 
 
+def test_a_batch_may_have_another_length_than_the_one_before(config, variables):
+    inputs = [prepare(one, 64, (1.0,), 0.0) for one in (IMAGES[0], IMAGES[2], IMAGES[3])]
+    whole = jax.tree.map(lambda *arrays: np.stack(arrays), *inputs)
+    first = jax.tree.map(lambda x: x[:1], whole)
+    with devices.use(1):
+        predictor = Predictor(config, variables)
+        people = [predictor.predict_batch(b.images, b.to_image) for b in (whole, first)]
+    want, found = (one.of_image(0) for one in jax.device_get(people))
+    np.testing.assert_allclose(found.keypoints, want.keypoints, atol=1e-3)
+    assert len(found.scores) > 0
+
+
 # ---- Devices
 
 COUNTS = (1, 2, 4)
