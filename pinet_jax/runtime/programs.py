@@ -33,6 +33,7 @@ _FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 
 _switch = threading.Lock()
 _compiling = 0  # threads that are
+_jax_cache = True  # whether JAX may use its own cache when none is
 
 _folder: files.Path | None = None  # where this process keeps programs
 
@@ -154,8 +155,10 @@ def _without_jax_cache() -> Iterator[None]:
 
     For several threads at a time; what other threads compile meanwhile is compiled anew too.
     """
-    global _compiling
+    global _compiling, _jax_cache
     with _switch:
+        if not _compiling:
+            _jax_cache = jax.config.jax_enable_compilation_cache
         _compiling += 1
         _use_jax_cache(False)
     try:
@@ -163,7 +166,7 @@ def _without_jax_cache() -> Iterator[None]:
     finally:
         with _switch:
             _compiling -= 1
-            _use_jax_cache(not _compiling)
+            _use_jax_cache(_jax_cache and not _compiling)
 
 
 def _use_jax_cache(on: bool) -> None:
@@ -180,9 +183,10 @@ def _load(path: files.Path, arguments: tuple) -> Callable | None:
             backend=devices[0].client,
             execution_devices=devices,
         )
-        path.touch()
     except Exception:  # damaged, or of a machine that has not what this one has, whatever it is
         return None
+    with contextlib.suppress(OSError, NotImplementedError):  # may be read from where none may write
+        path.touch()
     return program
 
 
@@ -206,8 +210,12 @@ def _save(path: files.Path, program: jax.stages.Compiled) -> None:
 
 
 def _make_room(folder: files.Path) -> None:
-    newest_first = sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime)
-    sizes = itertools.accumulate(path.stat().st_size for path in newest_first)
+    stats = {}
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process makes room too
+            stats[path] = path.stat()
+    newest_first = sorted(stats, key=lambda path: -stats[path].st_mtime)
+    sizes = itertools.accumulate(stats[path].st_size for path in newest_first)
     for path, together in zip(newest_first, sizes, strict=True):
         if together > MOST:
             path.unlink(missing_ok=True)
