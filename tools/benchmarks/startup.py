@@ -1,9 +1,12 @@
 """Tracing and compiling: what a first start costs, and one with a warm cache."""
 
+import multiprocessing
 import pathlib
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 
 import jax
 import numpy as np
@@ -12,7 +15,7 @@ from ml_collections import ConfigDict
 from pinet_jax import methods, skeletons
 from pinet_jax.backbones.hrnet import HEATMAP_STRIDE
 from pinet_jax.inference.predict import predict
-from pinet_jax.runtime import devices, programs
+from pinet_jax.runtime import devices, memory, programs
 from pinet_jax.runtime.programs import Program
 from pinet_jax.runtime.tables import aligned
 from pinet_jax.training import step as training
@@ -20,23 +23,30 @@ from tools.benchmarks import crowds
 
 
 def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
-    """Seconds of each stage, measured once: a compilation repeats itself closely."""
-    del rounds
+    """Seconds of a first start and of `rounds` more, which find what it has kept."""
     rows = [("", "trace and compile s", "found again s", "kept MB")]
-    for name, prepare in (("train step", _train_step), ("prediction", _prediction)):
+    for prepare in (_train_step, _prediction):
         with tempfile.TemporaryDirectory() as folder:
-            programs.keep_in(folder)
-            first, again = _seconds(prepare, config), _seconds(prepare, config)
+            first, *later = (_start(prepare, config, folder) for _ in range(1 + rounds))
             kept = sum(path.stat().st_size for path in pathlib.Path(folder).iterdir())
+        name = prepare.__name__.strip("_").replace("_", " ")
+        again = statistics.median(later)
         rows.append((name, f"{first:.1f}", f"{again:.1f}", f"{kept / 1e6:.0f}"))
-    programs.keep_in(None)
     yield f"start-up, width {config.model.width}, {config.dtype}\n{aligned(rows)}\n"
 
 
-def _seconds(prepare: Callable[[ConfigDict], Callable[[], None]], config: ConfigDict) -> float:
-    """Of a start in a process that has traced nothing."""
+def _start(prepare: Callable, config: ConfigDict, folder: str) -> float:
+    """Seconds until the program is there, in a process of its own."""
+    spawning = multiprocessing.get_context("spawn")
+    # Memory as in the process that asks.
+    with ProcessPoolExecutor(1, spawning, initializer=memory.keep_freed_memory) as there:
+        return there.submit(_seconds, prepare, config, folder).result()
+
+
+def _seconds(prepare: Callable, config: ConfigDict, folder: str) -> float:
+    memory.collect_rarely()
+    programs.keep_in(folder)
     ready = prepare(config)
-    jax.clear_caches()
     start = time.perf_counter()
     ready()
     return time.perf_counter() - start
