@@ -61,7 +61,7 @@ class Predictor:
 
     @property
     def compile_count(self) -> int:
-        """How many programs its config has so far, one a network size; predictors share them."""
+        """How many programs its config has so far, one a shape of batch; predictors share them."""
         return len(self._prediction.programs)
 
     @classmethod

@@ -19,6 +19,12 @@ from tools.benchmarks.timing import Variant
 _MADE: list[Variant] = []  # in the other process
 
 
+def process() -> ProcessPoolExecutor:
+    """A new process, whose memory is managed as that of the one that asks."""
+    spawning = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, spawning, initializer=memory.keep_freed_memory)
+
+
 @contextlib.contextmanager
 def variants(build: Callable[..., Sequence[Variant]], *arguments: Any) -> Iterator[list[Variant]]:
     """What `build(*arguments)` makes in a new process, to be run from here until the end.
@@ -30,9 +36,7 @@ def variants(build: Callable[..., Sequence[Variant]], *arguments: Any) -> Iterat
     Raises:
         UserError: the process has ended; errors of `build` and of the variants come as they are.
     """
-    spawning = multiprocessing.get_context("spawn")
-    # Memory as in the process that asks.
-    with ProcessPoolExecutor(1, spawning, initializer=memory.keep_freed_memory) as there:
+    with process() as there:
 
         def run(number: int) -> None:
             there.submit(_run, number).result()

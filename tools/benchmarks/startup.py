@@ -1,12 +1,10 @@
 """Tracing and compiling: what a first start costs, and one with a warm cache."""
 
-import multiprocessing
 import pathlib
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 
 import jax
 import numpy as np
@@ -19,7 +17,7 @@ from pinet_jax.runtime import devices, memory, programs
 from pinet_jax.runtime.programs import Program
 from pinet_jax.runtime.tables import aligned
 from pinet_jax.training import step as training
-from tools.benchmarks import crowds
+from tools.benchmarks import crowds, elsewhere
 
 
 def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
@@ -37,9 +35,7 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
 
 def _start(prepare: Callable, config: ConfigDict, folder: str) -> float:
     """Seconds until the program is there, in a process of its own."""
-    spawning = multiprocessing.get_context("spawn")
-    # Memory as in the process that asks.
-    with ProcessPoolExecutor(1, spawning, initializer=memory.keep_freed_memory) as there:
+    with elsewhere.process() as there:
         return there.submit(_seconds, prepare, config, folder).result()
 
 

@@ -65,7 +65,8 @@ def step(config: ConfigDict, images: int, name: str, dtype: str | None = None) -
         holder[0], metrics = train_step(holder[0], batch)
         jax.block_until_ready((holder[0], metrics))
 
-    flops = timing.flops_of(measure) + timing.flops_of(update)
-    moments = sum(leaf.nbytes for leaf in jax.tree.leaves(state.train.opt_state))
-    needed = timing.memory_of(measure) + moments  # which wait beside it
-    return timing.Variant(name, run, images, flops, needed)
+    flops = [timing.flops_of(program) for program in (measure, update)]
+    moments = sum(leaf.nbytes for leaf in jax.tree.leaves(holder[0].train.opt_state))
+    needed = [timing.memory_of(measure), moments]  # which wait beside it
+    counts = (None if None in parts else sum(parts) for parts in (flops, needed))
+    return timing.Variant(name, run, images, *counts)

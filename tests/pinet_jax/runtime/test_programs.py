@@ -17,7 +17,6 @@ from tests import programs as processes
 
 CHILD = """
 import json, sys
-import numpy as np
 from tests.pinet_jax.runtime import test_programs
 print(json.dumps(test_programs.run(sys.argv[1], "sums")))
 """
@@ -114,7 +113,7 @@ def test_donated_arguments_are_donated_by_what_is_found(folder):
         assert x.is_deleted() and not y["a"].is_deleted()
 
 
-def test_what_jax_found_in_its_own_cache_can_be_kept_too(folder, monkeypatch):
+def test_what_jax_found_in_its_own_cache_can_be_kept_too(folder):
     """As after a change of the library's text that changes none of its programs."""
     seconds = jax.config.jax_persistent_cache_min_compile_time_secs
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
