@@ -12,18 +12,14 @@ for bit and every step saw the same images. As a child, it trains:
 import argparse
 import collections
 import dataclasses
-import os
 import pathlib
 import random
 import signal
-import subprocess
 import sys
 import time
 
 from pinet_jax.weights import reading
-from tests import runs
-from tests.paths import ROOT
-from tests.resident import give_back_freed
+from tests import programs, runs
 
 IMAGES = "images.txt"  # one line a step taken: its number and its image ids
 STEPS = 60
@@ -79,11 +75,10 @@ def train(workdir: pathlib.Path, steps: int) -> None:
 def kill_and_compare(kills: int, folder: pathlib.Path, seed: int, steps: int = STEPS) -> Outcome:
     """Trains in folder/alone undisturbed and in folder/killed with that many kills."""
     alone, killed = folder / "alone", folder / "killed"
-    child = start(alone, steps)
-    assert child.wait() == 0
+    programs.ended_well(start(alone, steps).done())
     rng = random.Random(seed)
     during_save = sum(_kill(killed, steps, kill % 2 == 0, rng) for kill in range(kills))
-    assert start(killed, steps).wait() == 0
+    programs.ended_well(start(killed, steps).done())
     expected, seen = images_of(alone), images_of(killed)
     return Outcome(
         kills=kills,
@@ -95,18 +90,9 @@ def kill_and_compare(kills: int, folder: pathlib.Path, seed: int, steps: int = S
     )
 
 
-def start(workdir: pathlib.Path, steps: int) -> subprocess.Popen:
-    """The training as a process of its own; its words go to WORKDIR.log."""
-    workdir.parent.mkdir(parents=True, exist_ok=True)
-    give_back_freed()  # this process waits
-    with open(workdir.with_suffix(".log"), "a") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.survival", "--train", str(workdir), str(steps)],
-            cwd=ROOT,
-            env=os.environ | {"JAX_PLATFORMS": "cpu"},
-            stdout=log,
-            stderr=log,
-        )
+def start(workdir: pathlib.Path, steps: int) -> programs.Program:
+    """The training as a process of its own."""
+    return programs.start("-m", "tests.survival", "--train", workdir, steps)
 
 
 def images_of(workdir: pathlib.Path) -> dict[int, list[tuple[int, ...]]]:
@@ -118,7 +104,7 @@ def images_of(workdir: pathlib.Path) -> dict[int, list[tuple[int, ...]]]:
     return dict(seen)
 
 
-def wait_for_steps(child: subprocess.Popen, workdir: pathlib.Path, count: int = 1) -> None:
+def wait_for_steps(child: programs.Program, workdir: pathlib.Path, count: int = 1) -> None:
     """Returns when the process has taken `count` steps, or has ended."""
     before = _size(workdir / IMAGES)
     lines = 0

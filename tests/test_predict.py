@@ -1,10 +1,8 @@
 """predict.py as a program: pictures, predictions.json, exit codes."""
 
 import json
-import os
 import pathlib
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,8 +12,7 @@ from pinet_jax.config import load_config, save_config
 from pinet_jax.media.videos import open_video
 from pinet_jax.methods.pinet import network
 from pinet_jax.weights import checkpoints
-from tests import tiny
-from tests.paths import ROOT
+from tests import programs, tiny
 
 pytestmark = pytest.mark.slow
 
@@ -39,9 +36,7 @@ def workdir(tmp_path_factory):
 
 
 def predict(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "predict.py"), *map(str, arguments)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    return programs.run("predict.py", *arguments)
 
 
 def write_images(folder: pathlib.Path, *names: str) -> None:

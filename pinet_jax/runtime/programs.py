@@ -122,11 +122,16 @@ def _surroundings() -> Iterator[str]:
     yield sys.version
     yield from (f"{name} {importlib.metadata.version(name)}" for name in _MAKERS)
     yield from (os.environ.get(name, "") for name in _FLAGS)
-    yield str(sorted(item for item in jax.config.values.items() if "cache" not in item[0]))
+    yield str(sorted(item for item in jax.config.values.items() if not _is_told(item[0])))
     yield from (f"{device.device_kind} {device.id}" for device in jax.devices())
     yield jax.devices()[0].client.platform_version
     yield _processor()
     yield _source()
+
+
+def _is_told(setting: str) -> bool:
+    """Whether it changes no program, or is told by the devices there are."""
+    return "cache" in setting or setting == "jax_num_cpu_devices"
 
 
 @functools.cache

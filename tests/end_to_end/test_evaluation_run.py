@@ -237,9 +237,8 @@ def test_a_model_may_be_tested_on_another_dataset_of_its_skeleton(config_of):
 
 
 def run_eval(*arguments):
-    return programs.run(
-        "-c", programs.WITHOUT_TENSORFLOW, "eval.py", f"--config={tiny.PATH}", *arguments
-    )
+    config = f"--config={tiny.PATH}"
+    return programs.run("eval.py", config, *arguments, with_tensorflow=False)
 
 
 def test_a_results_file_is_scored_without_model_data_or_tensorflow(evaluated, folder, tmp_path):

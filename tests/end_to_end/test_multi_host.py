@@ -3,17 +3,14 @@
 import json
 import os
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from pinet_jax.training.metrics_log import read_metrics
 from pinet_jax.weights import reading
-from tests import devices, runs, tiny
+from tests import devices, programs, runs, tiny
 from tests.first_steps import KINDS, train
-from tests.paths import ROOT
 
 PROCESSES = 2
 TIMEOUT = 400  # seconds; a hang must not stop the tests
@@ -56,27 +53,19 @@ def free_address():
 
 def run_together(command_of, environment_of=lambda number: {}):
     """Output of each process of command_of(address, process number)."""
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(ROOT)}
     address = free_address()
     started = [
-        subprocess.Popen(
-            [sys.executable, *map(str, command_of(address, number))],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=environment | environment_of(number),
+        programs.start(
+            *command_of(address, number), JAX_NUM_CPU_DEVICES="2", **environment_of(number)
         )
         for number in range(PROCESSES)
     ]
     try:
-        outputs = [process.communicate(timeout=TIMEOUT) for process in started]
+        ended = [program.done(TIMEOUT) for program in started]
     finally:
-        for process in started:
-            process.kill()
-    for process, (_, errors) in zip(started, outputs, strict=True):
-        assert process.returncode == 0, errors
-    return [output for output, _ in outputs]
+        for program in started:
+            program.kill()
+    return [programs.ended_well(done).stdout for done in ended]
 
 
 def result_of(output):
@@ -215,9 +204,7 @@ def test_others_that_do_not_come(tmp_path):
             *(f"--coordinator_address={where}", "--num_processes=2", f"--process_id={number}"),
             "--join_timeout=2",
         )
-        done = subprocess.run(
-            [sys.executable, *command], capture_output=True, text=True, cwd=ROOT, timeout=TIMEOUT
-        )
+        done = programs.run(*command)
         assert done.returncode == 2
         assert f"error: The coordinator {where} did not bring all processes" in done.stderr
     assert not (tmp_path / "run").exists()

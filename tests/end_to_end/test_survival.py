@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 import jax
@@ -18,7 +17,7 @@ from pinet_jax.training import loop, stopping
 from pinet_jax.training.metrics_log import read_metrics
 from pinet_jax.training.step_metrics import StepMetrics
 from pinet_jax.weights import checkpoints, reading
-from tests import devices, runs, survival, tiny
+from tests import devices, programs, runs, survival, tiny
 from tools import rerun_step
 
 STEPS = 4  # an epoch of 16 images in batches of 4
@@ -91,14 +90,8 @@ def test_killed_at_any_moment_the_result_is_the_same(tmp_path):
 
 def start(workdir, *arguments, **environment):
     """train.py without an end."""
-    return subprocess.Popen(
-        [sys.executable, "train.py", f"--config={tiny.PATH}", f"--workdir={workdir}",
-         "--config.train.epochs=1000.0", *arguments],
-        cwd=survival.ROOT,
-        env=os.environ | {"PYTHONPATH": str(survival.ROOT)} | environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
+    where = f"--config={tiny.PATH}", f"--workdir={workdir}", "--config.train.epochs=1000.0"
+    return programs.start("train.py", *where, *arguments, **environment)
 
 
 def wait_for_steps(workdir, child):
@@ -108,11 +101,13 @@ def wait_for_steps(workdir, child):
         time.sleep(0.01)
 
 
-def check_stopped(workdir, code, stderr):
+def check_stopped(workdir, done):
     """Exit code, message and checkpoint are as documented."""
-    assert code == 143, stderr
+    assert done.returncode == 143, done.stderr
     (step,) = steps_in(workdir / "checkpoints")
-    assert stderr.splitlines()[-1].startswith(f"stopped by SIGTERM: the checkpoint of step {step} ")
+    assert done.stderr.splitlines()[-1].startswith(
+        f"stopped by SIGTERM: the checkpoint of step {step} "
+    )
     assert read_metrics(workdir / "metrics.jsonl")[-1]["step"] == step
     reading.load_variables(workdir)
 
@@ -121,8 +116,7 @@ def test_sigterm_saves_the_step_and_exits_as_documented(tmp_path):
     child = start(tmp_path / "run")
     wait_for_steps(tmp_path / "run", child)
     child.send_signal(signal.SIGTERM)
-    stderr = child.communicate(timeout=120)[1]
-    check_stopped(tmp_path / "run", child.returncode, stderr)
+    check_stopped(tmp_path / "run", child.done(timeout=120))
 
 
 def test_sigterm_in_one_of_two_processes_stops_both_after_one_step(tmp_path):
@@ -138,8 +132,7 @@ def test_sigterm_in_one_of_two_processes_stops_both_after_one_step(tmp_path):
         wait_for_steps(tmp_path / "run", children[0])
         children[1].send_signal(signal.SIGTERM)
         for child in children:
-            stderr = child.communicate(timeout=120)[1]
-            check_stopped(tmp_path / "run", child.returncode, stderr)
+            check_stopped(tmp_path / "run", child.done(timeout=120))
     finally:
         for child in children:
             child.kill()
@@ -184,9 +177,9 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_ends_it_with_the_checkpoint_before(small_disk):
-    child = start(small_disk / "run", "--config.train.checkpoint_every=2")
-    message = child.communicate(timeout=120)[1]
-    assert child.returncode == 2, message
+    done = start(small_disk / "run", "--config.train.checkpoint_every=2").done(timeout=120)
+    message = done.stderr
+    assert done.returncode == 2, message
     assert "Cannot write the checkpoint of step 4" in message
     assert "No space left on device" in message and "goes on from step 2" in message
     # A writer of Orbax's that was still at work may leave a part, which the next start removes.

@@ -222,16 +222,14 @@ for path in sorted(pathlib.Path("pinet_jax").rglob("*.py")):
 
 
 def test_the_library_imports_without_tensorflow():
-    programs.output_of("-c", IMPORT_ALL)
+    programs.output_anew("-c", IMPORT_ALL)
 
 
 def test_the_programs_hand_over_to_each_other(crowd_config, tmp_path):
     """train.py and predict.py on a machine without TensorFlow, eval.py with it."""
     workdir, config = tmp_path / "run", f"--config={tiny.PATH}"
-    bare = ("-c", programs.WITHOUT_TENSORFLOW)
-    programs.output_of(
-        *bare, "train.py", config, f"--workdir={workdir}", "--config.train.epochs=0.5"
-    )
+    two_steps = config, f"--workdir={workdir}", "--config.train.epochs=0.5"
+    programs.output_of("train.py", *two_steps, with_tensorflow=False)
     assert list(losses_of(workdir)) == [1, 2]
 
     on_disk = (
@@ -248,7 +246,8 @@ def test_the_programs_hand_over_to_each_other(crowd_config, tmp_path):
     for path, shape in zip(images, [(50, 50, 3), (70, 70, 3)], strict=True):
         cv2.imwrite(str(path), rng.integers(0, 256, shape, np.uint8))
     out = tmp_path / "out"
-    programs.output_of(*bare, "predict.py", f"--checkpoint={workdir}", *images, f"--out={out}")
+    arguments = f"--checkpoint={workdir}", *images, f"--out={out}"
+    programs.output_of("predict.py", *arguments, with_tensorflow=False)
     assert sorted(path.name for path in out.iterdir()) == [
         "large.png", "predictions.json", "small.png",
     ]  # fmt: skip

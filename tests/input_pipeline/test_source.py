@@ -77,4 +77,4 @@ def test_the_stream_needs_no_tensorflow():
     code = "from input_pipeline.source import Source; from tests import tiny; "
     code += "print(next(Source(tiny.config()).train_batches(0))['image'].shape)"
     blocked = "import sys; sys.modules['tensorflow'] = None; "
-    assert programs.output_of("-c", blocked + code).strip() == "(4, 64, 64, 3)"
+    assert programs.output_anew("-c", blocked + code).strip() == "(4, 64, 64, 3)"

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from pinet_jax import program
+from tests import programs
 from tests.paths import ROOT
 
 CONFIG = f"--config={ROOT}/configs/base.py"
@@ -60,9 +61,7 @@ program.run(main, known_flags_only=True)
 def run(code: str, *arguments: str, tmp_path) -> subprocess.CompletedProcess:
     path = tmp_path / "program.py"
     path.write_text(code)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, str(path), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    return programs.run(path, *arguments)
 
 
 @pytest.mark.slow

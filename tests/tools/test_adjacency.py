@@ -1,8 +1,6 @@
 """tools/adjacency.py: from checkpoints to a picture."""
 
-import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,8 +12,7 @@ from pinet_jax.methods.pinet import network
 from pinet_jax.methods.pinet.refinement import skeleton_adjacency
 from pinet_jax.skeletons import COCO
 from pinet_jax.weights import checkpoints
-from tests import tiny
-from tests.paths import ROOT
+from tests import programs, tiny
 from tools import adjacency
 
 
@@ -35,9 +32,7 @@ def workdir(tmp_path_factory):
 
 
 def draw(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "tools/adjacency.py"), *map(str, arguments)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    return programs.run("tools/adjacency.py", *arguments)
 
 
 def test_a_workdir_stands_for_all_its_checkpoints(workdir, tmp_path):

@@ -1,23 +1,18 @@
 """tools/browse_dataset.py as a program."""
 
-import os
 import subprocess
-import sys
 
 import pytest
 from PIL import Image
 
-from tests import tiny
+from tests import programs, tiny
 from tests.input_pipeline import fake_coco
-from tests.paths import ROOT
 
 CONFIG = f"--config={tiny.PATH}"
 
 
 def run(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "tools/browse_dataset.py"), *map(str, arguments)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    return programs.run("tools/browse_dataset.py", *arguments)
 
 
 def test_a_split_on_disk(tmp_path):

@@ -1,9 +1,7 @@
 """tools/convert_weights.py as a program, and what takes the checkpoints it writes."""
 
 import json
-import os
 import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -20,8 +18,7 @@ from pinet_jax.training import loop
 from pinet_jax.training import step as training
 from pinet_jax.weights import checkpoints, convert, reading
 from pinet_jax.weights.torch_files import read_state_dict
-from tests import runs, tiny
-from tests.paths import ROOT
+from tests import programs, runs, tiny
 
 HEAD = {"classifier.weight": np.ones((5, 4), np.float32), "final_layer.0.bias": np.ones(3)}
 CROWDPOSE = {"dataset.skeleton": "crowdpose", "model.graph_layers": 3}
@@ -49,9 +46,7 @@ def backbone_of(state_dict):
 
 
 def run(script: str, *arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    return programs.run(script, *arguments)
 
 
 def convert_weights(source, out, *arguments) -> subprocess.CompletedProcess:

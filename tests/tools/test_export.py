@@ -27,7 +27,7 @@ from pinet_jax.inference.predictor import Predictor
 from pinet_jax.methods.peaks import find_peaks
 from pinet_jax.methods.pinet import candidates, decoding, network
 from pinet_jax.weights import checkpoints
-from tests import devices, tiny
+from tests import devices, programs, tiny
 from tests.paths import ROOT
 
 DOCS = ROOT / "docs" / "export.md"
@@ -101,9 +101,7 @@ def default(folder):
 
 
 def tool(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "tools/export.py"), *map(str, arguments)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+    return programs.run("tools/export.py", *arguments)
 
 
 def documented(word: str) -> str:

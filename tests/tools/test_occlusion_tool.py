@@ -1,13 +1,12 @@
 """tools/occlusion.py as a program."""
 
 import json
-import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from tests import programs
 from tests.input_pipeline import fake_coco
 from tests.paths import ROOT
 
@@ -15,9 +14,7 @@ CONFIG = f"--config={ROOT / 'configs/crowdpose.py'}"
 
 
 def run(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "tools/occlusion.py"), *map(str, arguments)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    return programs.run("tools/occlusion.py", *arguments)
 
 
 @pytest.fixture

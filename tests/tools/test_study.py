@@ -1,15 +1,11 @@
-import subprocess
-import sys
-
 import pytest
 
-from tests.paths import ROOT
+from tests import programs
 
 
 def run(*arguments):
     """The finished program."""
-    command = [sys.executable, str(ROOT / "tools/study.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    return programs.run("tools/study.py", *arguments)
 
 
 def test_a_budget_that_is_used_up_between_trainings_ends_it_with_one_sentence(tmp_path):

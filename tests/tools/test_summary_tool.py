@@ -1,19 +1,15 @@
 """tools/summary.py as a program."""
 
-import os
 import subprocess
-import sys
 
 import pytest
 
-from tests import tiny
+from tests import programs, tiny
 from tests.paths import ROOT
 
 
 def run(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "tools/summary.py"), *map(str, arguments)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    return programs.run("tools/summary.py", *arguments)
 
 
 def test_the_papers_model():

@@ -2,8 +2,6 @@
 
 import functools
 import json
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -17,7 +15,7 @@ from pinet_jax.methods.pinet import network as pinet
 from pinet_jax.methods.pinet.targets import render_targets
 from pinet_jax.runtime import devices as parallel
 from pinet_jax.training import step as training
-from tests import devices, runs, tiny
+from tests import devices, programs, runs, tiny
 from tests.first_steps import (
     IMAGES,
     KINDS,
@@ -28,7 +26,6 @@ from tests.first_steps import (
     optimizer,
     train,
 )
-from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -61,10 +58,7 @@ def test_any_number_of_devices_trains_as_one(count, kind):
 
 def test_eight_devices_train_as_one():
     """In a process of their own: every other test would be slower for having so many."""
-    command = [sys.executable, "-m", "tests.first_steps", "8"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(programs.output_of("-m", "tests.first_steps", "8"))
     for kind in KINDS:
         assert_same_metrics(found[kind], train(1, "pmap")[1])
 

@@ -67,7 +67,7 @@ def test_another_process_finds_it(tmp_path):
     script = tmp_path / "child.py"
     script.write_text(CHILD)
     folder = tmp_path / "programs"
-    found = [json.loads(processes.output_of(script, folder)) for _ in range(2)]
+    found = [json.loads(processes.output_anew(script, folder)) for _ in range(2)]
     assert [one.pop("traces") for one in found] == [1, 0]
     assert found[0] == found[1]
 
