@@ -1,5 +1,6 @@
 """What all tests share: checked shapes, quick compilation, four CPU devices, released weights."""
 
+import gc
 import os
 
 from tests.paths import TESTS
@@ -41,6 +42,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if PROGRAMS & set(item.path.relative_to(TESTS).parts):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What is imported stays: Python need not look through it for garbage ever again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)

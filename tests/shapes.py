@@ -19,17 +19,28 @@ def checked(function: Callable) -> Callable:
     JAX also builds a pytree of what stands for its arrays (their shapes, their axes, None):
     such a one is not checked.
     """
-    check = _strict(function)
+    check = _made_when_called(function)
     if function.__name__ != "__init__":
         return check
 
-    @functools.wraps(check)
+    @functools.wraps(function)
     def init(self, *args, **kwargs):
         if hasattr(self, "_flax_dataclass") and not _all_arrays((args, kwargs)):
             return function(self, *args, **kwargs)
         return check(self, *args, **kwargs)
 
     return init
+
+
+def _made_when_called(function: Callable) -> Callable:
+    """beartype writes and compiles code for every check: most are not needed in a process."""
+    made = functools.cache(lambda: _strict(function))
+
+    @functools.wraps(function)
+    def check(*args, **kwargs):
+        return made()(*args, **kwargs)
+
+    return check
 
 
 def _all_arrays(tree) -> bool:

@@ -4,9 +4,10 @@ import os
 import subprocess
 import sys
 
+LOOPS = "xla_cpu_use_fusion_emitters"
 QUICK = (
     # Two thirds of a small program's compilation go into XLA's newer way to make loops of fusions,
-    "--xla_cpu_use_fusion_emitters=false "
+    f"--{LOOPS}=false "
     # a third of the rest into dividing it among threads.
     "--xla_cpu_parallel_codegen_split_count=1"
 )
