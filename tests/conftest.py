@@ -14,7 +14,7 @@ import pytest
 from tests import shapes, xla_flags
 from tests.resident import give_back, resident
 
-jaxtyping.install_import_hook(shapes.PACKAGES, shapes.CHECKER)  # before anything imports them
+shapes.check_what_is_imported()  # before anything is
 jax.config.update("jax_num_cpu_devices", 4)
 
 PROGRAMS = {"end_to_end", "tools"}  # folders of tests

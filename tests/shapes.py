@@ -1,16 +1,41 @@
 """The type checker of the test suite: annotations hold while tests run, array shapes included."""
 
 import functools
+import importlib.util
+import pathlib
 from collections.abc import Callable
 
 import jax
+import jaxtyping
 import numpy as np
 from beartype import BeartypeConf, beartype
+from jaxtyping import _import_hook
+
+from tests.paths import ROOT
 
 CHECKER = "tests.shapes.checked"  # as jaxtyping's import hook wants it named
 PACKAGES = ["pinet_jax", "input_pipeline"]
 
 _strict = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int serves where a float is asked
+
+_checked_file = _import_hook._optimized_cache_from_source
+
+
+def check_what_is_imported() -> None:
+    """From now on, all of PACKAGES; what was imported before stays unchecked."""
+    _import_hook._optimized_cache_from_source = _compiled_file
+    jaxtyping.install_import_hook(PACKAGES, CHECKER)
+
+
+def _compiled_file(checker: str, /, path: str, *options: str) -> str:
+    """Where Python looks for a module compiled.
+
+    Among what jaxtyping has put checks into, as long as a module of PACKAGES is imported; also
+    for TensorFlow, if that is what it imports, which would be compiled by every process again.
+    """
+    if any(pathlib.Path(path).is_relative_to(ROOT / package) for package in PACKAGES):
+        return _checked_file(checker, path, *options)
+    return importlib.util.cache_from_source(path, *options)
 
 
 def checked(function: Callable) -> Callable:

@@ -1,5 +1,7 @@
 """The checker of the test suite finds what does not fit its annotation."""
 
+import importlib.util
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from jaxtyping import TypeCheckError
 from pinet_jax.evaluation.box_iou import nearest_iou
 from pinet_jax.inference.fusion import People
 from pinet_jax.methods.pinet import losses
+from tests import shapes
 
 
 def people(number: int = 2, scores: int = 2) -> People:
@@ -55,3 +58,10 @@ def test_a_pytree_is_checked_and_may_hold_what_stands_for_arrays():
 
 def test_arguments_that_are_wrong_on_purpose_can_get_through(unchecked):
     assert nearest_iou([[0.0] * 4]).shape == (1,)
+
+
+def test_only_what_is_checked_is_compiled_with_checks():
+    ours = shapes._compiled_file("by", losses.__file__)
+    assert "jaxtyping" in ours and ours != importlib.util.cache_from_source(losses.__file__)
+    plain = importlib.util.cache_from_source(np.__file__)
+    assert shapes._compiled_file("by", np.__file__) == plain
