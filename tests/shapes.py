@@ -2,7 +2,7 @@
 
 import functools
 import importlib.util
-import pathlib
+import os
 from collections.abc import Callable
 
 import jax
@@ -18,6 +18,7 @@ PACKAGES = ["pinet_jax", "input_pipeline"]
 
 _strict = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int serves where a float is asked
 
+_OURS = tuple(f"{ROOT / package}{os.sep}" for package in PACKAGES)
 _checked_file = _import_hook._optimized_cache_from_source
 
 
@@ -33,7 +34,7 @@ def _compiled_file(checker: str, /, path: str, *options: str) -> str:
     Among what jaxtyping has put checks into, as long as a module of PACKAGES is imported; also
     for TensorFlow, if that is what it imports, which would be compiled by every process again.
     """
-    if any(pathlib.Path(path).is_relative_to(ROOT / package) for package in PACKAGES):
+    if path.startswith(_OURS):
         return _checked_file(checker, path, *options)
     return importlib.util.cache_from_source(path, *options)
 

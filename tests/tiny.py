@@ -16,6 +16,8 @@ from pinet_jax.methods.variables import shapes
 PATH = pathlib.Path(__file__).resolve()
 # A file of released weights tells of a model of at least one module a stage.
 RELEASABLE = {"model.modules": (1, 1, 1)}
+# A backbone that is quickly traced and gives as many features as a long one.
+SHORT = RELEASABLE | {"model.blocks": 1, "model.bottlenecks": 1}
 SIZE = 64  # pixels of a training image's side and of a test image's short side
 
 

@@ -68,41 +68,46 @@ class Network:
         _check_side(width)
         self._model = model
         self._variables = shapes(model)
-        self._image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
-        self.features = self.shape_of(_backbone, self._image)
-
-    def shape_of(self, method: Callable, *arguments: Any) -> Any:
-        """What a method of the model gives, as shapes."""
-        return jax.eval_shape(self._bound(method), self._variables, *arguments)
+        image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
+        self._of_backbone = self._traced(("backbone",), _backbone, image)
+        self.features = self._of_backbone.out_info
 
     def backbone(self) -> Cost:
-        """Of the backbone, in one view of one image."""
-        return self.piece(("backbone",), _backbone, self._image, convolutions_only=True)
+        """Of the backbone, in one view of one image, whose matrix products only interpolate."""
+        return self._cost(("backbone",), self._of_backbone, convolutions_only=True)
 
-    def piece(
-        self, names: tuple[str, ...], method: Callable, *arguments: Any, convolutions_only=False
-    ) -> Cost:
+    def piece(self, names: tuple[str, ...], method: Callable, *arguments: Any) -> Cost:
         """Of submodules.
 
         Args:
             names: of the submodules that `method` uses.
             method: a function of the model and the arguments.
             arguments: shapes.
-            convolutions_only: leave matrix products out, where they only interpolate.
         """
-        of_piece = {
-            kind: {name: tree[name] for name in names if name in tree}
-            for kind, tree in self._variables.items()
-        }
-        traced = jax.jit(self._bound(method)).trace(of_piece, *arguments)
+        return self._cost(names, self._traced(names, method, *arguments))
+
+    def _traced(
+        self, names: tuple[str, ...], method: Callable, *arguments: Any
+    ) -> jax.stages.Traced:
+        apply = functools.partial(self._model.apply, method=method)
+        return jax.jit(apply).trace(self._variables_of(names), *arguments)
+
+    def _cost(
+        self, names: tuple[str, ...], traced: jax.stages.Traced, convolutions_only: bool = False
+    ) -> Cost:
         return Cost(
-            parameters=sum(leaf.size for leaf in jax.tree.leaves(of_piece["params"])),
+            parameters=sum(
+                leaf.size for leaf in jax.tree.leaves(self._variables_of(names)["params"])
+            ),
             multiply_adds=multiply_adds(traced.jaxpr.jaxpr, convolutions_only),
             xla_flops=round(traced.lower().cost_analysis()["flops"]),
         )
 
-    def _bound(self, method: Callable) -> Callable:
-        return functools.partial(self._model.apply, method=method)
+    def _variables_of(self, names: tuple[str, ...]) -> dict[str, dict]:
+        return {
+            kind: {name: tree[name] for name in names if name in tree}
+            for kind, tree in self._variables.items()
+        }
 
 
 def _backbone(model: nn.Module, image):

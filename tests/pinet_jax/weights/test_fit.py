@@ -1,11 +1,14 @@
+import functools
 import re
 
 import pytest
+from ml_collections import ConfigDict
 
-from pinet_jax import skeletons
-from pinet_jax.config import load_config
+from pinet_jax import methods, skeletons
+from pinet_jax.config import load_config, with_fields
 from pinet_jax.errors import UserError
 from pinet_jax.weights import convert, fit
+from tests import tiny
 
 pytestmark = pytest.mark.slow
 
@@ -15,7 +18,26 @@ Shapes = dict[str, tuple[int, ...]]
 def shapes(name: str, **overrides) -> Shapes:
     """Of the weights of a shipped config's model."""
     changes = {field.replace("__", "."): value for field, value in overrides.items()}
-    return {n: s for n, (_, s) in convert._entries(load_config(name, changes)).items()}
+    return entries(load_config(name, changes))
+
+
+def entries(config: ConfigDict) -> Shapes:
+    """Those of the backbone, and of the heads behind a short one, which are the same."""
+    of_short = convert._entries(with_fields(config, tiny.SHORT)).items()
+    heads = {name: shape for name, (path, shape) in of_short if path[1] != "backbone"}
+    prefix = methods.of(config).released.BACKBONE
+    backbone = of_backbone(config.model.width, config.model.modules)
+    return {prefix + name: shape for name, shape in backbone.items()} | heads
+
+
+@functools.cache
+def of_backbone(width: int, modules: tuple[int, ...]) -> Shapes:
+    config = load_config("spm", {"model.width": width, "model.modules": modules})
+    found = convert._entries(config).items()
+    prefix = methods.of(config).released.BACKBONE
+    return {
+        name.removeprefix(prefix): shape for name, (path, shape) in found if path[1] == "backbone"
+    }
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +51,9 @@ def crowdpose() -> Shapes:
 
 
 def test_fitting_weights_raise_nothing(coco):
-    fit.check(coco, coco, load_config("coco"))
+    whole = {name: shape for name, (_, shape) in convert._entries(load_config("coco")).items()}
+    assert coco == whole  # put together above
+    fit.check(coco, whole, load_config("coco"))
 
 
 def test_the_shipped_config_that_fits_is_named(coco, crowdpose):
@@ -84,7 +108,7 @@ def test_weights_of_a_skeleton_of_ones_own():
         own.model.partition = partition
         return own.lock()
 
-    given = {n: s for n, (_, s) in convert._entries(config("center")).items()}
+    given = entries(config("center"))
     assert fit.advice(given, config("part-large")).endswith("add --config.model.partition=center.")
 
 

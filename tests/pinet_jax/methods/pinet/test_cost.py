@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from pinet_jax import skeletons
+from pinet_jax.backbones import hrnet
 from pinet_jax.config import load_config
 from pinet_jax.errors import UserError
 from pinet_jax.methods import cost as costs_of
@@ -60,21 +62,40 @@ def refinement_by_hand(num_keypoints, channels, num_layers, proposals):
     return proposals * (blocks + 3 * channels * channels + channels * 2 * num_keypoints)
 
 
-@pytest.mark.parametrize(
-    ("name", "num_keypoints", "parameters"),
-    [("coco", 17, 31_232_701), ("ochuman", 17, 31_696_381), ("crowdpose", 14, 31_683_301)],
-)
-def test_the_papers_models(name, num_keypoints, parameters):
-    config = load_config(name)
-    costs = cost.network_cost(config, 512, 512)
-    assert costs[costs_of.BACKBONE].parameters == 29_305_536
-    assert sum(c.parameters for c in costs.values()) == parameters
-    assert costs[costs_of.BACKBONE].multiply_adds == backbone_by_hand(config, 512)
+@pytest.fixture(scope="module")
+def of_coco():
+    """Costs of the paper's model for COCO."""
+    return cost.network_cost(load_config("coco"), 512, 512)
+
+
+def assert_pieces(costs, config, size):
+    """The multiply-adds of the pieces behind the backbone, by hand."""
+    num_keypoints = skeletons.of(config).num_keypoints
     maps = num_keypoints + 3 + 3 * 2 * num_keypoints
-    assert costs[cost.HEADS].multiply_adds == convolution(1, 480, maps, 128)
-    layers = config.model.graph_layers
-    want = refinement_by_hand(num_keypoints, 480, layers, cost.num_proposals(config, 512, 512))
+    assert costs[cost.HEADS].multiply_adds == convolution(1, 480, maps, size // 4)
+    layers, proposals = config.model.graph_layers, cost.num_proposals(config, size, size)
+    want = refinement_by_hand(num_keypoints, 480, layers, proposals)
     assert costs[cost.REFINEMENT].multiply_adds == want
+
+
+def test_the_papers_model(of_coco):
+    config = load_config("coco")
+    assert of_coco[costs_of.BACKBONE].parameters == 29_305_536
+    assert sum(piece.parameters for piece in of_coco.values()) == 31_232_701
+    assert of_coco[costs_of.BACKBONE].multiply_adds == backbone_by_hand(config, 512)
+    assert_pieces(of_coco, config, 512)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("ochuman", 31_696_381), ("crowdpose", 31_683_301)]
+)
+def test_the_papers_other_models(of_coco, name, parameters):
+    assert hrnet.build(load_config(name)) == hrnet.build(load_config("coco"))
+    config = load_config(name, tiny.SHORT)
+    costs = cost.network_cost(config, 128, 128)
+    assert_pieces(costs, config, 128)
+    costs[costs_of.BACKBONE] = of_coco[costs_of.BACKBONE]
+    assert sum(piece.parameters for piece in costs.values()) == parameters
 
 
 def test_xla_counts_a_multiply_add_twice_and_the_rest_once():
@@ -122,9 +143,9 @@ def test_the_table_adds_up():
     assert len({len(line) for line in lines}) == 1
 
 
-def test_the_table_also_adds_up_without_the_refinement():
+def test_the_table_also_adds_up_without_the_refinement(of_coco):
     """The paper's Table 3 gives 29.4 M for PINet: of the network without PR."""
-    lines = costs_of.table(cost.network_cost(load_config("coco"), 512, 512)).splitlines()
+    lines = costs_of.table(of_coco).splitlines()
     assert [line.split("  ")[0] for line in lines[-2:]] == ["total", "without PR"]
     assert "29,364,218" in lines[-1] and "29.36" in lines[-1]
 
