@@ -9,7 +9,7 @@ of all other platforms have XLA's usual one.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -18,16 +18,17 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from pinet_jax.backbones import initializers
 from pinet_jax.backbones.by_platform import Form, choose
+from pinet_jax.backbones.initializers import Initializer
 from pinet_jax.data import AnyArray
 
-Initializer = Callable[..., Array]
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
-RELEASED_CONV_INIT = nn.initializers.normal(0.001)
+RELEASED_CONV_INIT = initializers.normal(0.001)
 CONV_INITS: dict[str, Initializer] = {
     "released": RELEASED_CONV_INIT,
-    "he": nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+    "he": initializers.scaled_normal(2.0, "out"),
 }
 
 
@@ -47,7 +48,7 @@ class Conv(nn.Module):
     dtype: DTypeLike = jnp.float32
     use_bias: bool = False
     kernel_init: Initializer = RELEASED_CONV_INIT
-    bias_init: Initializer = nn.initializers.zeros
+    bias_init: Initializer = initializers.zeros
 
     @nn.compact
     def __call__(self, x: Float[AnyArray, "*b h w c"]) -> Float[Array, "*b h2 w2 f"]:
@@ -91,10 +92,10 @@ class BatchNorm(nn.Module):
     ) -> Float[Array, "*n c"]:
         """Normalised, scaled and shifted x in its own dtype; mask None keeps all."""
         channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
-        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+        zeros, ones, shape = initializers.zeros, initializers.ones, (channels,)
+        scale, bias = self.param("scale", ones, shape), self.param("bias", zeros, shape)
+        running_mean = self.variable("batch_stats", "mean", zeros, None, shape)
+        running_var = self.variable("batch_stats", "var", ones, None, shape)
         if not train:
             return _scaled(x, scale, bias, running_mean.value, running_var.value, self.epsilon)
         y, mean, var, rate = _normalised(

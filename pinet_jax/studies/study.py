@@ -1,6 +1,7 @@
 """A whole study: its runs one after the other, and after each of them what is known so far."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import signal
@@ -57,6 +58,7 @@ def run_study(
     save_config(out, config)
     todo = order(config, rows.trainings_of([row.name for row in wanted]))
 
+    @functools.cache
     def annotations(level: float | None) -> pathlib.Path:
         return _truth(open_data(runs.held_out(config, level)))
 

@@ -1,17 +1,14 @@
 """The state that a run starts from: fresh, of other weights, or where it was."""
 
-import functools
 import sys
 
-import jax
 from flax import traverse_util
 from ml_collections import ConfigDict
 
 from pinet_jax.errors import UserError
 from pinet_jax.runtime import files, hosts
-from pinet_jax.runtime.programs import Program, in_words
 from pinet_jax.training import nonfinite
-from pinet_jax.training.step import TrainState, create_state
+from pinet_jax.training.step import TrainState, create_state, state_shapes
 from pinet_jax.weights import checkpoints, reading
 
 
@@ -19,12 +16,10 @@ def first_state(
     config: ConfigDict, saved: checkpoints.Checkpoints, model, optimizer, num_examples: int
 ) -> TrainState:
     """That of the newest readable checkpoint if there is one, else a fresh one."""
-    fresh = functools.partial(create_state, model, optimizer, config.seed)
     if saved.latest_step() is None:
-        made_from = in_words(model, config.model.to_dict(), config.seed)
-        state = Program("first_state", jax.jit(fresh), made_from)()
+        state = create_state(model, optimizer, config.seed)
         return load_initial(state, config) if config.train.init_from else state
-    state = saved.restore(jax.eval_shape(fresh))
+    state = saved.restore(state_shapes(model, optimizer))
     step = int(state.step)
     check_position(saved.position(step), position(config, num_examples, step), saved.workdir)
     if hosts.is_main():

@@ -18,7 +18,7 @@ from pinet_jax.backbones.hrnet import normalise
 from pinet_jax.config import part_of
 from pinet_jax.data import AnyArray
 from pinet_jax.methods.randomness import image_keys
-from pinet_jax.methods.variables import init
+from pinet_jax.methods.variables import KINDS, init, shapes
 from pinet_jax.runtime import devices
 from pinet_jax.runtime.programs import Program, in_words
 
@@ -80,14 +80,18 @@ def make_optimizer(schedule: optax.ScalarOrSchedule) -> optax.GradientTransforma
 def create_state(
     model: nn.Module, optimizer: optax.GradientTransformation, seed: int
 ) -> TrainState:
-    """Fresh parameters and moments."""
-    variables = init(model, seed)
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
-        batch_stats=variables["batch_stats"],
-        opt_state=optimizer.init(variables["params"]),
-    )
+    """Fresh parameters and moments, on the host."""
+    whole = state_shapes(model, optimizer)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), whole)
+    return zeros.replace(**init(model, seed))  # moments start from zeros
+
+
+def state_shapes(model: nn.Module, optimizer: optax.GradientTransformation) -> TrainState:
+    """The same as shapes; nothing is computed."""
+    variables = shapes(model)
+    moments = jax.eval_shape(optimizer.init, variables["params"])
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    return TrainState(step=step, opt_state=moments, **{kind: variables[kind] for kind in KINDS})
 
 
 @struct.dataclass

@@ -1,4 +1,4 @@
-"""Tracing and compiling: what a first start costs, and one with a warm cache."""
+"""Fresh weights, tracing and compiling: what a first start costs, and one with a warm cache."""
 
 import pathlib
 import statistics
@@ -22,8 +22,8 @@ from tools.benchmarks import crowds, elsewhere
 
 def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
     """Seconds of a first start and of `rounds` more, which find what it has kept."""
-    rows = [("", "trace and compile s", "found again s", "kept MB")]
-    for prepare in (_train_step, _prediction):
+    rows = [("", "first start s", "again s", "kept MB")]
+    for prepare in (_fresh_state, _train_step, _prediction):
         with tempfile.TemporaryDirectory() as folder:
             first, *later = (_start(prepare, config, folder) for _ in range(1 + rounds))
             kept = sum(path.stat().st_size for path in pathlib.Path(folder).iterdir())
@@ -34,7 +34,7 @@ def tables(config: ConfigDict, rounds: int) -> Iterator[str]:
 
 
 def _start(prepare: Callable, config: ConfigDict, folder: str) -> float:
-    """Seconds until the program is there, in a process of its own."""
+    """Seconds until the state or the program is there, in a process of its own."""
     with elsewhere.process() as there:
         return there.submit(_seconds, prepare, config, folder).result()
 
@@ -46,6 +46,12 @@ def _seconds(prepare: Callable, config: ConfigDict, folder: str) -> float:
     start = time.perf_counter()
     ready()
     return time.perf_counter() - start
+
+
+def _fresh_state(config: ConfigDict) -> Callable[[], None]:
+    model = methods.of(config).build(config)
+    optimizer = training.make_optimizer(config.train.learning_rate)
+    return lambda: training.create_state(model, optimizer, config.seed)
 
 
 def _train_step(config: ConfigDict) -> Callable[[], None]:

@@ -4,6 +4,7 @@ CID's names: IIA (instance information abstraction) finds the people and reads a
 each, GFD (global feature decoupling) turns the features of the image into that person's.
 """
 
+import functools
 import math
 
 import flax.linen as nn
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
-from pinet_jax.backbones import hrnet
+from pinet_jax.backbones import hrnet, initializers
 from pinet_jax.backbones.layers import RELEASED_CONV_INIT, Conv
 from pinet_jax.config import check_choices
 from pinet_jax.data import AnyArray
@@ -24,7 +25,7 @@ LEAST_SCORE = 1e-4  # of a heatmap pixel; the largest is as far from 1
 SPATIAL_KERNEL = 5  # pixels, of the spatial attention
 INITS = {  # of what GFD multiplies; as small as released it takes long to come to life
     "released": RELEASED_CONV_INIT,
-    "he": nn.initializers.lecun_normal(),
+    "he": initializers.scaled_normal(1.0, "in"),
 }
 
 
@@ -49,7 +50,7 @@ def scores(logits: Float[AnyArray, "*n"]) -> Float[Array, "*n"]:
 
 
 def _heatmap_head(channels: int, name: str | None = None) -> Conv:
-    bias = nn.initializers.constant(math.log(FIRST_SCORE / (1 - FIRST_SCORE)))
+    bias = initializers.constant(math.log(FIRST_SCORE / (1 - FIRST_SCORE)))
     return Conv(channels, kernel=1, use_bias=True, bias_init=bias, name=name)
 
 
@@ -89,9 +90,10 @@ class GFD(nn.Module):
         def conv(features: int, kernel: int) -> Conv:
             return Conv(features, kernel, use_bias=True, kernel_init=init)
 
+        dense = functools.partial(nn.Dense, kernel_init=init, bias_init=initializers.zeros)
         self.reduction = conv(self.channels, 1)
-        self.channel_attention = nn.Dense(self.channels, kernel_init=init)
-        self.pixel_attention = nn.Dense(self.channels, kernel_init=init)
+        self.channel_attention = dense(self.channels)
+        self.pixel_attention = dense(self.channels)
         self.spatial_attention = conv(1, SPATIAL_KERNEL)
         self.fusion = conv(self.channels, 1)
         self.heatmaps = _heatmap_head(self.num_keypoints)

@@ -11,9 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from pinet_jax.backbones.layers import RELEASED_CONV_INIT, BatchNorm, Initializer, relu
+from pinet_jax.backbones import initializers
+from pinet_jax.backbones.initializers import Initializer
+from pinet_jax.backbones.layers import RELEASED_CONV_INIT, BatchNorm, relu
 
 TAPS = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)], np.float32)  # r_k
+# Uniform within 1 / sqrt(fan in) of 0.
+RELEASED_ADAPTIVE_INIT = initializers.scaled_uniform(1 / 3, "in")
 _RIM = (1, 2)  # zeros before and after the rows and the columns, which points outside read
 
 
@@ -39,7 +43,7 @@ class Kernel(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = jnp.zeros(self.features)
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            bias = self.param("bias", initializers.zeros, (self.features,))
         return kernel.reshape(-1, channels, self.features), bias
 
 
@@ -84,16 +88,10 @@ class AdaptiveBlock(nn.Module):
         points = tap_points(placed[..., :4].reshape(*x.shape[:3], 2, 2), placed[..., 4:])
         # What the taps read is nine times x: training reads it again, going back.
         adapt = nn.remat(AdaptiveConv)(
-            channels, use_bias=False, kernel_init=_torch_init, name="adapt"
+            channels, use_bias=False, kernel_init=RELEASED_ADAPTIVE_INIT, name="adapt"
         )
         y = BatchNorm(self.axis_name, name="norm")(adapt(x, points), train)
         return relu(x + y)
-
-
-def _torch_init(key: Array, shape: tuple[int, ...]) -> Array:
-    """Uniform within 1 / sqrt(fan in), as of the released adaptive kernels."""
-    bound = float(np.prod(shape[:-1])) ** -0.5
-    return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
 
 
 def neighbours(x: Float[Array, "b h w c"]) -> Float[Array, "b h w 9 c"]:

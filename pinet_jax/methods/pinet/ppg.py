@@ -9,6 +9,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
+from pinet_jax.backbones import initializers
 from pinet_jax.backbones.layers import RELEASED_CONV_INIT, convolve
 from pinet_jax.data import AnyArray
 
@@ -83,4 +84,4 @@ class _Pointwise(nn.Module):
     @nn.compact
     def __call__(self, inputs: int) -> Parameters:
         kernel = self.param("kernel", RELEASED_CONV_INIT, (1, 1, inputs, self.channels))
-        return kernel, self.param("bias", nn.initializers.zeros, (self.channels,))
+        return kernel, self.param("bias", initializers.zeros, (self.channels,))

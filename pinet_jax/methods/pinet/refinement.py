@@ -4,16 +4,15 @@ PINet eqs. 3 and 9. All graph blocks share one adjacency A, trainable by default
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
-from pinet_jax.backbones.layers import BatchNorm, Initializer
+from pinet_jax.backbones import initializers
+from pinet_jax.backbones.layers import BatchNorm
 from pinet_jax.data import AnyArray
 
-GRAPH_INIT = nn.initializers.variance_scaling(1.414**2, "fan_avg", "uniform")
+GRAPH_INIT = initializers.scaled_uniform(1.414**2, "avg")
 
 Nodes = Float[AnyArray, "b n k f"]
 
@@ -32,14 +31,9 @@ def skeleton_adjacency(limbs: tuple[tuple[int, int], ...], num_keypoints: int) -
     return (scale[:, None] * adjacency * scale).astype(np.float32)
 
 
-def uniform_init(fan_in: int) -> Initializer:
+def uniform_init(fan_in: int) -> initializers.Initializer:
     """Uniform within 1 / sqrt(fan_in) of 0: where PyTorch's linear layers start."""
-    bound = fan_in**-0.5
-
-    def init(key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
+    return initializers.uniform(fan_in**-0.5)
 
 
 class PR(nn.Module):
@@ -93,7 +87,7 @@ class PR(nn.Module):
     def _adjacency(self) -> Float[AnyArray, "k k"] | None:
         start = skeleton_adjacency(self.limbs, self.num_keypoints)
         if self.graph == "dynamic":
-            return self.param("adjacency", lambda _: jnp.asarray(start))
+            return self.param("adjacency", initializers.drawn_by(lambda *_: start), start.shape)
         return jnp.asarray(start) if self.graph == "static" else None
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Real
 from ml_collections import ConfigDict
 
 from pinet_jax import skeletons
-from pinet_jax.backbones import hrnet
+from pinet_jax.backbones import hrnet, initializers
 from pinet_jax.backbones.hrnet import BasicBlock, ConvBN
 from pinet_jax.backbones.layers import BatchNorm, Conv, relu
 from pinet_jax.tracking.correspondences.affinity import (
@@ -35,8 +35,8 @@ _CONTRAST = 1000.0  # what A is multiplied by before its logarithm, for the refi
 _RARE = -6.0  # logit of R where A is 0, at the start: 9 of 4096 cells
 _START_GAIN = 8.0  # of that logit where A is 1
 
-_HE = nn.initializers.he_normal()
-_SMALL = nn.initializers.normal(0.01)
+_HE = initializers.scaled_normal(2.0, "in")
+_SMALL = initializers.normal(0.01)
 
 Map = Float[Array, "b h w c"]
 OtherMap = Float[Array, "b h2 w2 f"]  # another size and number of channels
@@ -125,8 +125,8 @@ class Refinement(nn.Module):
         x = jnp.concatenate([_upsample(x), maps], axis=-1)
         x = relu(layer(CHANNELS, kernel=1, name="mix")(x))
         out = Conv(self.num_keypoints, kernel=1, kernel_init=_SMALL, name="out")
-        offset = self.param("offset", nn.initializers.constant(_RARE), (self.num_keypoints,))
-        gain = self.param("gain", nn.initializers.constant(_START_GAIN), (self.num_keypoints,))
+        offset = self.param("offset", initializers.constant(_RARE), (self.num_keypoints,))
+        gain = self.param("gain", initializers.constant(_START_GAIN), (self.num_keypoints,))
         return jnp.moveaxis(out(x) + gain * maps + offset, -1, 1)
 
 
@@ -147,7 +147,7 @@ class CorrespondenceNet(nn.Module):
         self.features = Projection() if self.shared_channels else Features()
         self.context = Context()
         self.refinement = Refinement(self.num_keypoints)
-        self.scale = self.param("scale", nn.initializers.constant(_START_SCALE), ())
+        self.scale = self.param("scale", initializers.constant(_START_SCALE), ())
 
     def describe(self, seen: Real[Array, "b h w c"], train: bool = False) -> OtherMap:
         """Normalised F of what is seen of images: RGB, 0 to 255, or the backbone's map."""

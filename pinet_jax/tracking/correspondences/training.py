@@ -12,6 +12,7 @@ from flax import struct
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
+from pinet_jax.methods.variables import init
 from pinet_jax.tracking.correspondences import losses
 from pinet_jax.tracking.correspondences.affinity import cells_of, over_cells, query_windows
 from pinet_jax.tracking.correspondences.losses import Pairs
@@ -58,10 +59,7 @@ def make_optimizer(config: ConfigDict, stage: str) -> optax.GradientTransformati
 
 def create_state(net: CorrespondenceNet, config: ConfigDict) -> TrainState:
     """Fresh parameters at the start of stage 1."""
-    images = jnp.zeros((1, 64, 64, 3), jnp.uint8)
-    variables = jax.jit(functools.partial(net.init, method="init_all"))(
-        jax.random.key(config.seed), images
-    )
+    variables = init(net, config.seed)
     optimizer = make_optimizer(config, AFFINITY)
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -12,6 +12,7 @@ from pinet_jax.backbones.hrnet import normalise
 from pinet_jax.backbones.layers import BatchNorm
 from pinet_jax.methods.cid import losses, network, targets
 from pinet_jax.methods.randomness import image_keys
+from pinet_jax.methods.variables import init
 from tests import tiny
 
 
@@ -150,10 +151,7 @@ def test_what_an_instance_is_asked_for_trains_the_backbone():
 
 def test_first_scores_are_low_everywhere():
     config = tiny.config(**{"model.method": "cid"})
-    model = network.build(config).clone(backbone=PatchBackbone())
-    params = jax.jit(functools.partial(model.init, method="init_all"))(
-        jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32)
-    )["params"]
+    params = init(network.build(config), seed=0)["params"]
     for head in (params["iia"]["heatmaps"], params["gfd"]["heatmaps"]):
         np.testing.assert_allclose(head["conv"]["bias"], -math.log(99), rtol=1e-6)
         assert np.std(head["conv"]["kernel"]) == pytest.approx(0.001, rel=0.2)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pinet_jax.backbones import initializers
 from pinet_jax.methods.dekr import adaptive
 
 HEIGHT, WIDTH, CHANNELS = 5, 7, 3
@@ -83,8 +84,8 @@ def test_identity_taps_make_an_ordinary_convolution():
     identity = jnp.broadcast_to(jnp.eye(2), (1, HEIGHT, WIDTH, 2, 2))
     points = adaptive.tap_points(identity, jnp.zeros((1, HEIGHT, WIDTH, 2)))
     model = adaptive.AdaptiveConv(4, use_bias=False)
-    variables = model.init(jax.random.key(0), x, points)
-    kernel = variables["params"]["kernel"] * 1000
+    variables = initializers.draw(initializers.undrawn(model, x, points), seed=0)
+    kernel = jnp.asarray(variables["params"]["kernel"] * 1000)
     found = model.apply({"params": {"kernel": kernel}}, x, points)
     want = jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -95,7 +96,7 @@ def test_identity_taps_make_an_ordinary_convolution():
 def test_a_fresh_block_reads_next_to_the_pixel_itself():
     x = a_map()[None]
     block = adaptive.AdaptiveBlock(None)
-    params = block.init(jax.random.key(0), x, False)["params"]
+    params = initializers.draw(initializers.undrawn(block, x, False), seed=0)["params"]
     bound = (9 * CHANNELS) ** -0.5
     kernel = params["adapt"]["kernel"]
     assert kernel.shape == (3, 3, CHANNELS, CHANNELS)

@@ -24,6 +24,7 @@ from pinet_jax.methods.pinet.losses import (
 )
 from pinet_jax.methods.pinet.ppg import Maps
 from pinet_jax.methods.pinet.targets import Targets, render_targets
+from pinet_jax.methods.variables import init
 from tests.paths import GOLDEN
 from tests.whole_loss import whole_loss
 
@@ -381,10 +382,7 @@ def test_the_network_trains_on_crowds_and_on_nobody():
     quick_compile = functools.partial(
         jax.jit, compiler_options={"xla_backend_optimization_level": 0}
     )
-    images = jnp.zeros((1, 64, 64, 3))
-    variables = quick_compile(lambda key: model.init(key, images, method="init_all"))(
-        jax.random.key(0)
-    )
+    variables = init(model, seed=0)
 
     @quick_compile
     def step(params, batch_stats, batch):

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pinet_jax.backbones import initializers
 from pinet_jax.backbones.hrnet import HRNet
-from pinet_jax.backbones.layers import BatchNorm, Conv
+from pinet_jax.backbones.layers import CONV_INITS, BatchNorm, Conv
 from pinet_jax.methods.pinet import network
 from pinet_jax.methods.pinet.refinement import PR, GraphBlock, skeleton_adjacency
 from pinet_jax.methods.variables import init, shapes
@@ -18,11 +19,6 @@ from tests.whole_loss import whole_loss
 
 LIMBS = ((0, 1), (1, 2), (3, 4))
 KEYPOINTS, FEATURES = 5, 6
-
-
-def shapes_of(function, *shapes, **kwargs):
-    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    return jax.eval_shape(functools.partial(function, **kwargs), *arguments)
 
 
 def random_like(shapes, seed=0):
@@ -129,7 +125,7 @@ def test_batch_norm_over_an_axis_is_exact_for_unequal_shares():
 @pytest.mark.parametrize("width", [18, 32, 48])
 def test_backbone_widths(width):
     model = HRNet(width=width, modules=(1, 1, 1), blocks=1, dtype=jnp.bfloat16)
-    variables = shapes_of(lambda x: model.init(jax.random.key(0), x), (1, 64, 96, 3))
+    variables = nn.meta.unbox(initializers.undrawn(model, jnp.zeros((1, 64, 96, 3))))
     features = jax.eval_shape(model.apply, variables, jnp.zeros((1, 64, 96, 3)))
     assert features.shape == (1, 16, 24, 15 * width) and features.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
@@ -140,7 +136,7 @@ def test_backbone_widths(width):
 @pytest.mark.slow
 def test_modules_and_blocks_are_counted_as_in_the_release():
     model = HRNet()
-    params = shapes_of(lambda x: model.init(jax.random.key(0), x), (1, 64, 64, 3))["params"]
+    params = nn.meta.unbox(initializers.undrawn(model, jnp.zeros((1, 64, 64, 3))))["params"]
 
     def number(prefix):
         return sum(name.startswith(prefix) for name in params)
@@ -259,9 +255,7 @@ def test_refinement_against_one_proposal_at_a_time(graph, layers):
     model = PR(KEYPOINTS, LIMBS, graph, layers)
     nodes, centers = normal(2, 3, KEYPOINTS, FEATURES), normal(2, 3, FEATURES, seed=1)
     valid = np.array([[True, True, False], [True, False, False]])
-    variables = random_like(jax.eval_shape(lambda: model.init(
-        jax.random.key(0), nodes, centers, valid
-    )))  # fmt: skip
+    variables = random_like(nn.meta.unbox(initializers.undrawn(model, nodes, centers, valid)))
     trained = "adjacency" in variables["params"]
     assert trained == (graph == "dynamic")
     adjacency = {"static": skeleton_adjacency(LIMBS, KEYPOINTS), "none": np.eye(KEYPOINTS)}.get(
@@ -277,7 +271,7 @@ def test_refinement_against_one_proposal_at_a_time(graph, layers):
 def test_the_adjacency_starts_from_the_skeleton():
     model = PR(KEYPOINTS, LIMBS, "dynamic", 1)
     arguments = jnp.zeros((1, 1, KEYPOINTS, 2)), jnp.zeros((1, 1, 2)), jnp.ones((1, 1), bool)
-    params = jax.jit(model.init)(jax.random.key(0), *arguments)["params"]
+    params = init_of(model, *arguments)
     np.testing.assert_array_equal(params["adjacency"], skeleton_adjacency(LIMBS, KEYPOINTS))
 
 
@@ -331,7 +325,7 @@ def test_room_for_more_samples_than_there_are_changes_no_loss():
 
 
 def init_of(module, *arguments):
-    return jax.jit(lambda key: module.init(key, *arguments))(jax.random.key(0))["params"]
+    return initializers.draw(initializers.undrawn(module, *arguments), seed=0)["params"]
 
 
 def test_initial_convolutions():
@@ -339,8 +333,7 @@ def test_initial_convolutions():
     released = init_of(Conv(256, use_bias=True), x)["conv"]
     assert np.std(released["kernel"]) == pytest.approx(0.001, rel=0.01)
     assert not np.any(released["bias"])
-    he = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-    kernel = init_of(Conv(256, kernel_init=he), x)["conv"]["kernel"]
+    kernel = init_of(Conv(256, kernel_init=CONV_INITS["he"]), x)["conv"]["kernel"]
     assert np.std(kernel) == pytest.approx(np.sqrt(2 / (9 * 256)), rel=0.02)
 
 
@@ -376,7 +369,7 @@ def test_the_refinement_starts_as_pytorch_starts_it():
 
 
 def test_a_seed_always_draws_the_same_network():
-    _, model, _ = patch_network()
+    model = network.build(tiny.config())
     first, again, other = (init(model, seed) for seed in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, first, again)
     kernels = (v["params"]["ppg"]["offset_head"]["conv"]["kernel"] for v in (first, other))
