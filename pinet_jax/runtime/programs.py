@@ -5,6 +5,7 @@ program is found by what it is made from: what its maker says of it, the shapes 
 called with, the library's source, versions, settings and devices.
 """
 
+import concurrent.futures
 import contextlib
 import functools
 import hashlib
@@ -17,7 +18,7 @@ import platform
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -77,25 +78,52 @@ class Program:
         """Finds or compiles the program; shapes with shardings do for arguments."""
         with self._lock:  # of threads that call it at once, the first makes it
             if self.run is None:
-                self.run = self._found_or_compiled(arguments)
+                self.run = self._found(arguments) or self._compiled(arguments)
+
+    def find(self, *arguments: Any) -> bool:
+        """Whether there is the program already, here or where it is kept."""
+        with self._lock:
+            if self.run is None:
+                self.run = self._found(arguments)
+            return self.run is not None
 
     def lower(self, *arguments: Any) -> jax.stages.Lowered:
         """As of the function."""
         return self._function.lower(*arguments)
 
-    def _found_or_compiled(self, arguments: tuple) -> Callable:
+    def _found(self, arguments: tuple) -> Callable | None:
         if jax.process_count() > 1:  # pmap's own programs do not know of other processes
             return self._function
+        path = self._path(arguments)
+        return None if path is None else _load(path, arguments)
+
+    def _compiled(self, arguments: tuple) -> Callable:
+        lowered, path = self.lower(*arguments), self._path(arguments)
+        if path is None:
+            return lowered.compile()
+        with _without_jax_cache():
+            compiled = lowered.compile()
+        _save(path, compiled)
+        return compiled
+
+    def _path(self, arguments: tuple) -> files.Path | None:
+        """Where it is kept, if it is."""
         if _folder is None or self._made_from is None:
-            return self.lower(*arguments).compile()
-        path = _folder / f"{self._name}-{_key(self._made_from, arguments)}"
-        found = _load(path, arguments)
-        if found is None:
-            lowered = self.lower(*arguments)
-            with _without_jax_cache():
-                found = lowered.compile()
-            _save(path, found)
-        return found
+            return None
+        return _folder / f"{self._name}-{_key(self._made_from, arguments)}"
+
+
+def prepare(wanted: Mapping[Program, tuple]) -> None:
+    """Finds or compiles several programs, each for its arguments.
+
+    They are found one after the other, since loading one takes all of the heap where freed
+    memory is kept (`memory.py`), and compiled side by side.
+    """
+    missing = {program: given for program, given in wanted.items() if not program.find(*given)}
+    with concurrent.futures.ThreadPoolExecutor(len(missing) or 1) as threads:
+        compiling = [threads.submit(program.prepare, *given) for program, given in missing.items()]
+    for made in compiling:
+        made.result()
 
 
 def in_words(*makers: Any) -> str:

@@ -19,7 +19,7 @@ from pinet_jax.config import part_of
 from pinet_jax.data import AnyArray
 from pinet_jax.methods.randomness import image_keys
 from pinet_jax.methods.variables import KINDS, init, shapes
-from pinet_jax.runtime import devices
+from pinet_jax.runtime import devices, programs
 from pinet_jax.runtime.programs import Program, in_words
 
 FINITE = "finite"  # the metric that says whether a step was
@@ -304,8 +304,9 @@ class TrainStep:
         """Finds or compiles both programs, without running them."""
         train = state.train
         finite = jax.ShapeDtypeStruct((), bool, sharding=train.step.sharding)
-        self.measure.prepare(_without_moments(train), batch)
-        self.update.prepare(state, train.params, train.batch_stats, finite)
+        measured = _without_moments(train), batch
+        updated = state, train.params, train.batch_stats, finite
+        programs.prepare({self.measure: measured, self.update: updated})
 
 
 def _without_moments(state: TrainState) -> TrainState:

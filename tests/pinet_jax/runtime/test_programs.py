@@ -101,6 +101,32 @@ def test_settings_of_jax_make_another(tmp_path):
         jax.config.update("jax_default_matmul_precision", with_default)
 
 
+def test_of_several_only_those_that_are_missing_are_compiled(folder):
+    counter = []
+    made = [Program("sums", sums(counter, factor), str(factor)) for factor in (1.0, 2.0, 3.0)]
+    made[0].prepare(*arguments())
+    programs.prepare({program: arguments() for program in made})
+    assert len(counter) == 3 and all(program.run for program in made)
+    again = [Program("sums", sums(counter, factor), str(factor)) for factor in (1.0, 2.0, 3.0)]
+    programs.prepare({program: arguments() for program in again})
+    assert len(counter) == 3
+    for program, same, factor in zip(made, again, (1.0, 2.0, 3.0), strict=True):
+        x, y = arguments()
+        wanted = np.asarray(factor * x + y["a"])
+        np.testing.assert_allclose(program(*arguments())["sum"], wanted, rtol=1e-6)
+        np.testing.assert_array_equal(same(*arguments())["sum"], program(*arguments())["sum"])
+
+
+def test_one_of_several_that_cannot_be_compiled_is_told(folder):
+    def fails(x, y):
+        raise ValueError("cannot be traced")
+
+    good, bad = Program("sums", sums([]), "sums"), Program("bad", jax.jit(fails), "bad")
+    with pytest.raises(ValueError, match="cannot be traced"):
+        programs.prepare({good: arguments(), bad: arguments()})
+    assert good.run is not None
+
+
 def test_what_cannot_be_told_is_not_kept(tmp_path):
     assert [run(tmp_path, None)["traces"] for _ in range(2)] == [1, 1]
     assert not any(tmp_path.iterdir())
