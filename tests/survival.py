@@ -15,9 +15,11 @@ import dataclasses
 import pathlib
 import random
 import signal
+import subprocess
 import sys
 import time
 
+from pinet_jax.training.metrics_log import read_metrics
 from pinet_jax.weights import reading
 from tests import programs, runs
 
@@ -112,6 +114,24 @@ def wait_for_steps(child: programs.Program, workdir: pathlib.Path, count: int = 
         time.sleep(0.005)
         if _size(workdir / IMAGES) > before:
             lines = (workdir / IMAGES).read_bytes()[before:].count(b"\n")
+
+
+def wait_for_log(child: programs.Program, workdir: pathlib.Path) -> None:
+    """Returns when train.py has logged some steps, or has ended."""
+    log = workdir / "metrics.jsonl"
+    while child.poll() is None and not (log.exists() and log.read_text().count("\n") > 2):
+        time.sleep(0.01)
+
+
+def check_stopped(workdir: pathlib.Path, done: subprocess.CompletedProcess) -> int:
+    """The step at which train.py stopped; exit code, message and checkpoint are as documented."""
+    assert done.returncode == 143, done.stderr
+    (saved,) = (workdir / "checkpoints").iterdir()
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"stopped by SIGTERM: the checkpoint of step {saved.name} ")
+    assert read_metrics(workdir / "metrics.jsonl")[-1]["step"] == int(saved.name)
+    reading.load_variables(workdir)
+    return int(saved.name)
 
 
 def _kill(workdir: pathlib.Path, steps: int, during_save: bool, rng: random.Random) -> bool:

@@ -1,7 +1,9 @@
 """Two processes of two CPU devices each, over loopback: what one process does."""
 
+import functools
 import json
 import os
+import signal
 import socket
 
 import numpy as np
@@ -9,18 +11,16 @@ import pytest
 
 from pinet_jax.training.metrics_log import read_metrics
 from pinet_jax.weights import reading
-from tests import devices, programs, runs, tiny
+from tests import devices, programs, runs, survival, tiny
 from tests.first_steps import KINDS, train
 
 PROCESSES = 2
+STEPS_PER_EPOCH = 4
 TIMEOUT = 400  # seconds; a hang must not stop the tests
-STEPS = 2
 
 FIELDS = {
     "bn_sync": True,
-    "train.checkpoint_every": 1,
-    "train.epochs": STEPS / 4,  # of 4 steps
-    "train.schedule": "cosine",
+    "train.checkpoint_every": 1000,  # at the end alone
     # Adam blows noise in gradients that are nothing up to whole steps: keep those small.
     "train.learning_rate": 1e-5,
 }
@@ -51,8 +51,8 @@ def free_address():
         return f"localhost:{probe.getsockname()[1]}"
 
 
-def run_together(command_of, environment_of=lambda number: {}):
-    """Output of each process of command_of(address, process number)."""
+def run_together(command_of, environment_of=lambda number: {}, meanwhile=None):
+    """How each process of command_of(address, process number) ended."""
     address = free_address()
     started = [
         programs.start(
@@ -61,10 +61,15 @@ def run_together(command_of, environment_of=lambda number: {}):
         for number in range(PROCESSES)
     ]
     try:
-        ended = [program.done(TIMEOUT) for program in started]
+        if meanwhile:
+            meanwhile(started)
+        return [program.done(TIMEOUT) for program in started]
     finally:
         for program in started:
             program.kill()
+
+
+def outputs_of(ended):
     return [programs.ended_well(done).stdout for done in ended]
 
 
@@ -74,7 +79,7 @@ def result_of(output):
     return json.loads(line)
 
 
-def run_program(name, *arguments):
+def run_program(name, *arguments, meanwhile=None):
     fields = [f"--config.{name}={value}" for name, value in FIELDS.items()]
 
     def command(address, number):
@@ -82,15 +87,15 @@ def run_program(name, *arguments):
         where = *flags, f"--process_id={number}"
         return name, f"--config={tiny.PATH}", *fields, *arguments, *where
 
-    return run_together(command)
+    return run_together(command, meanwhile=meanwhile)
 
 
 def test_first_steps():
-    outputs = run_together(
+    ended = run_together(
         lambda address, number: ("-m", "tests.first_steps", 2, address, PROCESSES, number)
     )
     wanted = train(1, "pmap")[1]
-    for output in outputs:
+    for output in outputs_of(ended):
         found = result_of(output)
         for kind in KINDS:
             for metrics, want in zip(found[kind], wanted, strict=True):
@@ -115,10 +120,10 @@ def test_joining_and_gathering(tmp_path, how):
     script = tmp_path / "gather.py"
     script.write_text(GATHER)
     if how == "flags":
-        outputs = run_together(lambda address, number: (script, address, PROCESSES, number))
+        ended = run_together(lambda address, number: (script, address, PROCESSES, number))
     else:
-        outputs = run_together(lambda *_: (script,), slurm_job)
-    for number, output in enumerate(outputs):
+        ended = run_together(lambda *_: (script,), slurm_job)
+    for number, output in enumerate(outputs_of(ended)):
         assert result_of(output) == {
             "items": [{"process": 1, "item": i} for i in range(3)],
             "numbers": ["0", "1"],
@@ -133,37 +138,47 @@ def test_joining_and_gathering(tmp_path, how):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """A workdir of one process with four devices."""
-    workdir = tmp_path_factory.mktemp("alone")
-    with devices.use(4):
-        runs.train(tiny.config(**FIELDS), workdir)
-    return workdir
+def together(tmp_path_factory):
+    """A workdir of two processes; where a signal to one of them stopped both, and both go on."""
+    workdir = tmp_path_factory.mktemp("together")
+
+    def stop(children):
+        survival.wait_for_log(children[0], workdir)
+        children[1].send_signal(signal.SIGTERM)
+
+    train = functools.partial(run_program, "train.py", f"--workdir={workdir}")
+    ended = train("--config.train.epochs=1000.0", meanwhile=stop)
+    (stopped,) = {survival.check_stopped(workdir, done) for done in ended}
+    outputs = outputs_of(train(f"--config.train.epochs={(stopped + 1) / STEPS_PER_EPOCH}"))
+    return workdir, stopped, outputs
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory):
-    """A workdir of two processes, cut off after the first step and started again."""
-    workdir = tmp_path_factory.mktemp("together")
-    run_program("train.py", f"--workdir={workdir}", "--config.train.epochs=0.25")
-    assert [path.name for path in (workdir / "checkpoints").iterdir()] == ["1"]
-    outputs = run_program("train.py", f"--workdir={workdir}")
-    return workdir, outputs
+def alone(together, tmp_path_factory):
+    """A workdir of one process with four devices, after as many steps."""
+    workdir = tmp_path_factory.mktemp("alone")
+    epochs = (together[1] + 1) / STEPS_PER_EPOCH
+    with devices.use(4):
+        runs.train(tiny.config(**FIELDS, **{"train.epochs": epochs}), workdir)
+    return workdir
 
 
 def test_training_together_is_training_alone(alone, together):
-    found, wanted = (read_metrics(path / "metrics.jsonl") for path in (together[0], alone))
-    assert [record["step"] for record in found] == [1, 2]  # one log, and none twice
+    workdir, stopped, _ = together
+    found, wanted = (read_metrics(path / "metrics.jsonl") for path in (workdir, alone))
+    # One log, and no step twice or left out.
+    assert [record["step"] for record in found] == list(range(1, stopped + 2))
     for record, want in zip(found, wanted, strict=True):
         np.testing.assert_allclose(record["loss"], want["loss"], rtol=1e-5)
-    saved = sorted(path.name for path in (together[0] / "checkpoints").iterdir())
-    assert saved == ["1", "2"]
-    assert len(list((together[0] / "tensorboard").glob("events*"))) == 2  # one a start
-    assert (together[0] / "loss_curves.png").exists()
+    saved = {path.name for path in (workdir / "checkpoints").iterdir()}
+    assert saved == {str(stopped), str(stopped + 1)}
+    assert len(list((workdir / "tensorboard").glob("events*"))) == 2  # one a start
+    assert (workdir / "loss_curves.png").exists()
 
 
 def test_one_process_reports(together):
-    resumed = ["resuming at step 1" in output for output in together[1]]
+    _, stopped, outputs = together
+    resumed = [f"resuming at step {stopped}" in output for output in outputs]
     assert resumed == [True, False]
 
 
@@ -182,7 +197,8 @@ def test_evaluating_together_is_evaluating_alone(alone, crowd, tmp_path):
             tmp_path / "alone",
         )
     fields = [f"--config.{name}={value}" for name, value in crowd.items()]
-    run_program("eval.py", f"--workdir={alone}", f"--out={tmp_path / 'together'}", *fields)
+    where = f"--workdir={alone}", f"--out={tmp_path / 'together'}"
+    outputs_of(run_program("eval.py", *where, *fields))
 
     results = [
         json.loads((tmp_path / who / "results.json").read_text()) for who in ("alone", "together")
