@@ -9,18 +9,18 @@ of all other platforms have XLA's usual one.
 """
 
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from pinet_jax.backbones import initializers
 from pinet_jax.backbones.by_platform import Form, choose
-from pinet_jax.backbones.initializers import Initializer
+from pinet_jax.backbones.initializers import Initializer, parameter
 from pinet_jax.data import AnyArray
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -51,21 +51,42 @@ class Conv(nn.Module):
     bias_init: Initializer = initializers.zeros
 
     @nn.compact
-    def __call__(self, x: Float[AnyArray, "*b h w c"]) -> Float[Array, "*b h2 w2 f"]:
+    def __call__(self, x: Float[AnyArray, "b h w c"]) -> Float[Array, "b h2 w2 f"]:
         """Convolves x, NHWC."""
-        pad = (self.kernel - 1) // 2
-        return nn.Conv(
-            self.features,
-            (self.kernel, self.kernel),
-            (self.stride, self.stride),
-            padding=((pad, pad), (pad, pad)),
-            use_bias=self.use_bias,
-            dtype=self.dtype,
-            kernel_init=self.kernel_init,
-            bias_init=self.bias_init,
-            conv_general_dilated=_convolve_for_flax,
-            name="conv",
-        )(x)
+        weights = ConvWeights(
+            self.features, self.kernel, self.use_bias, self.kernel_init, self.bias_init, name="conv"
+        )
+        x, kernel, bias = promote_dtype(x, *weights(x.shape[-1]), dtype=self.dtype)
+        pad, strides = (self.kernel - 1) // 2, (self.stride, self.stride)
+        y = convolve(x, kernel, strides, ((pad, pad), (pad, pad)))
+        return y if bias is None else y + bias.reshape(1, 1, 1, -1)
+
+
+class ConvWeights(nn.Module):
+    """The parameters of a square convolution, as flax.linen.Conv has them.
+
+    Attributes:
+        features: output channels.
+        kernel: side of the kernel.
+        use_bias: whether there is one.
+    """
+
+    features: int
+    kernel: int
+    use_bias: bool
+    kernel_init: Initializer = RELEASED_CONV_INIT
+    bias_init: Initializer = initializers.zeros
+
+    @nn.compact
+    def __call__(
+        self, channels: int
+    ) -> tuple[Float[AnyArray, "kh kw c f"], Float[AnyArray, " f"] | None]:
+        """Kernel for so many input channels, and bias if there is one, in float32."""
+        shape = self.kernel, self.kernel, channels, self.features
+        kernel = parameter(self, "kernel", self.kernel_init, shape)
+        if not self.use_bias:
+            return kernel, None
+        return kernel, parameter(self, "bias", self.bias_init, (self.features,))
 
 
 class BatchNorm(nn.Module):
@@ -93,7 +114,8 @@ class BatchNorm(nn.Module):
         """Normalised, scaled and shifted x in its own dtype; mask None keeps all."""
         channels = x.shape[-1]
         zeros, ones, shape = initializers.zeros, initializers.ones, (channels,)
-        scale, bias = self.param("scale", ones, shape), self.param("bias", zeros, shape)
+        scale = parameter(self, "scale", ones, shape)
+        bias = parameter(self, "bias", zeros, shape)
         running_mean = self.variable("batch_stats", "mean", zeros, None, shape)
         running_var = self.variable("batch_stats", "var", ones, None, shape)
         if not train:
@@ -365,14 +387,3 @@ _FORMS_ON_CPU = {  # by size, strides and padding
 
 def _on_cpu(kernel: Array, strides: tuple[int, int], padding: Padding) -> _Forms:
     return _FORMS_ON_CPU.get((kernel.shape[:2], strides, padding), _Forms())
-
-
-def _convolve_for_flax(
-    x: Array,
-    kernel: Array,
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    **_usual: object,
-) -> Array:
-    """`convolve` as flax.linen.Conv calls it, with dilations and such that it does not use."""
-    return convolve(x, kernel, tuple(strides), tuple(map(tuple, padding)))

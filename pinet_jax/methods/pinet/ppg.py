@@ -9,8 +9,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from pinet_jax.backbones import initializers
-from pinet_jax.backbones.layers import RELEASED_CONV_INIT, convolve
+from pinet_jax.backbones.layers import ConvWeights, convolve
 from pinet_jax.data import AnyArray
 
 UNPADDED = ((0, 0), (0, 0))
@@ -75,13 +74,4 @@ class Head(nn.Module):
     @nn.compact
     def __call__(self, inputs: int) -> Parameters:
         """Of maps with so many channels."""
-        return _Pointwise(self.channels, name="conv")(inputs)
-
-
-class _Pointwise(nn.Module):
-    channels: int
-
-    @nn.compact
-    def __call__(self, inputs: int) -> Parameters:
-        kernel = self.param("kernel", RELEASED_CONV_INIT, (1, 1, inputs, self.channels))
-        return kernel, self.param("bias", initializers.zeros, (self.channels,))
+        return ConvWeights(self.channels, kernel=1, use_bias=True, name="conv")(inputs)

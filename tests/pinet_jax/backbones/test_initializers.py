@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.errors import ScopeParamShapeError
 
 from pinet_jax.backbones import initializers
 from pinet_jax.backbones.layers import CONV_INITS, Conv
@@ -96,3 +97,11 @@ def test_another_initialiser_is_refused():
 @pytest.mark.parametrize("seed", [-1, 2**40, 2**64 + 5])
 def test_any_number_is_a_seed(seed):
     assert np.isfinite(drawn(initializers.normal(1.0), (3, 4), seed)).all()
+
+
+def test_weights_of_another_shape_are_refused():
+    x = jnp.zeros((1, 4, 4, 8))
+    layer = Conv(8)
+    kernel = drawn(initializers.normal(1.0), (3, 3, 4, 8))
+    with pytest.raises(ScopeParamShapeError, match="kernel"):
+        layer.apply({"params": {"conv": {"kernel": kernel}}}, x)
