@@ -116,8 +116,8 @@ class Program:
 def prepare(wanted: Mapping[Program, tuple]) -> None:
     """Finds or compiles several programs, each for its arguments.
 
-    They are found one after the other, since loading one takes all of the heap where freed
-    memory is kept (`memory.py`), and compiled side by side.
+    They are compiled side by side, but found one after the other, which is quicker where freed
+    memory is kept (`memory.py`): all threads share one heap there.
     """
     missing = {program: given for program, given in wanted.items() if not program.find(*given)}
     with concurrent.futures.ThreadPoolExecutor(len(missing) or 1) as threads:

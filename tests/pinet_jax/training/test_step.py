@@ -202,6 +202,12 @@ def test_the_same_seed_trains_the_same_network(trainer, start, first_steps):
     assert history == first_steps[1][:3]
 
 
+def test_fresh_moments_are_the_optimizers(trainer, start):
+    wanted = trainer.optimizer.init(start.params)
+    assert jax.tree.structure(start.opt_state) == jax.tree.structure(wanted)
+    jax.tree.map(np.testing.assert_array_equal, start.opt_state, wanted)
+
+
 def test_a_batch_without_people(trainer, start):
     batch = tiny.batch()
     batch["area"][:] = 0
