@@ -29,10 +29,10 @@ def check_what_is_imported() -> None:
 
 
 def _compiled_file(checker: str, /, path: str, *options: str) -> str:
-    """Where Python looks for a module compiled.
+    """Where Python looks for the compiled form of the module at `path`.
 
-    Among what jaxtyping has put checks into, as long as a module of PACKAGES is imported; also
-    for TensorFlow, if that is what it imports, which would be compiled by every process again.
+    While a module of PACKAGES is imported jaxtyping names its own place, that of forms with
+    checks, for whatever that imports too: TensorFlow would be compiled anew by every process.
     """
     if path.startswith(_OURS):
         return _checked_file(checker, path, *options)
